@@ -1,0 +1,109 @@
+"""The matrix of token vectors: raw bits of V rows by d columns, and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.errors import SourceError
+from deadtokens.files import StoredTensor
+from deadtokens.formats import FORMATS, Codes, Format
+
+_BLOCK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of token vectors.
+
+    Attributes:
+        codes: V x d bit patterns, row i the vector of token i; memory-mapped where possible.
+        format: The storage format of the codes.
+        source: What was opened, as the user named it.
+        tensor: The tensor's name there.
+        reason: Why this tensor was taken.
+        token_ids: Length V, int64: the token of each row where the rows are not the vocabulary
+            from 0 up; -1 where it is not known. None where row i is token i.
+        default_rows: Which rows `measure` takes unless told otherwise.
+        note: What a reader of results from this source has to know, or "".
+    """
+
+    codes: Codes
+    format: Format
+    source: str
+    tensor: str
+    reason: str
+    token_ids: npt.NDArray[np.int64] | None = None
+    default_rows: Literal["duplicates", "all"] = "duplicates"
+    note: str = ""
+
+    @property
+    def n_rows(self) -> int:
+        """V, the number of rows."""
+        return int(self.codes.shape[0])
+
+    @property
+    def n_dimensions(self) -> int:
+        """d, the number of columns."""
+        return int(self.codes.shape[1])
+
+
+def matrix_format(tensor: StoredTensor) -> Format | None:
+    """The storage format a tensor of that dtype would be read in, None if it cannot be."""
+    label = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(
+        tensor.dtype, tensor.dtype
+    )
+    label = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}.get(label, label)
+    return FORMATS.get("float32" if label == "float64" else label)
+
+
+def matrix_codes(tensor: StoredTensor) -> tuple[Codes, Format]:
+    """The bit patterns of a 2-D tensor, without a copy, and their format.
+
+    float64 is the exception: it is copied to float32, which must hold every number.
+
+    Raises:
+        SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.
+    """
+    if len(tensor.shape) != 2 or 0 in tensor.shape:
+        raise SourceError(
+            f"tensor {tensor.name!r} has shape {list(tensor.shape)}, not rows by columns",
+            where=tensor.path,
+            remedy="name a 2-D tensor with --tensor",
+        )
+    fmt = matrix_format(tensor)
+    if fmt is None:
+        raise SourceError(
+            f"tensor {tensor.name!r} has dtype {tensor.dtype}, which is not supported",
+            where=tensor.path,
+            remedy=f"store it as one of {', '.join(FORMATS)}",
+        )
+    array = tensor.read()
+    if array.dtype == np.float64:
+        array = _as_float32(array, tensor)
+    return array.view(fmt.code_dtype), fmt
+
+
+def _as_float32(array: npt.NDArray[Any], tensor: StoredTensor) -> npt.NDArray[np.float32]:
+    narrow = np.empty(array.shape, dtype=np.float32)
+    step = max(1, _BLOCK_BYTES // (8 * array.shape[1]))
+    for start in range(0, array.shape[0], step):
+        wide = array[start : start + step]
+        with np.errstate(over="ignore", under="ignore"):
+            block = wide.astype(np.float32)
+        inexact = (block != wide) & ~np.isnan(wide)
+        if bool(inexact.any()):
+            row, column = (int(axis[0]) for axis in np.nonzero(inexact))
+            raise SourceError(
+                f"tensor {tensor.name!r} is float64 and float32 does not hold every number "
+                f"(row {start + row}, column {column}: {wide[row, column]!r})",
+                where=tensor.path,
+                remedy=f"store it as one of {', '.join(FORMATS)}",
+            )
+        narrow[start : start + step] = block
+    return narrow
+
+
