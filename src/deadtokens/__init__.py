@@ -1,1 +1,79 @@
-"""deadtokens: which tokens are dead, what do their vectors look like, does a simple story fit."""
+"""deadtokens: which tokens are dead, what do their vectors look like, does a simple story fit?
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deadtokens.census import Census, census, snowball_of
+    from deadtokens.errors import DeadtokensError
+    from deadtokens.formats import FORMATS, Format, get_format
+    from deadtokens.snowball import Snowball
+    from deadtokens.sources import Matrix, inspect, open_matrix
+    from deadtokens.statistics import Measurement, measure
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "FORMATS": "formats",
+    "Census": "census",
+    "DeadtokensError": "errors",
+    "Format": "formats",
+    "Matrix": "sources",
+    "Measurement": "statistics",
+    "Snowball": "snowball",
+    "census": "census",
+    "get_format": "formats",
+    "inspect": "sources",
+    "measure": "statistics",
+    "open_matrix": "sources",
+    "snowball_of": "census",
+}
+
+__all__ = [
+    "FORMATS",
+    "Census",
+    "DeadtokensError",
+    "Format",
+    "Matrix",
+    "Measurement",
+    "Snowball",
+    "__version__",
+    "census",
+    "get_format",
+    "inspect",
+    "measure",
+    "open_matrix",
+    "snowball_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps the function `census` from being hidden by the module of that name, and its like.
+
+    The import system sets each submodule as an attribute of its package once it is loaded; for
+    the names above, the package's attribute is what it exports.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -11,6 +11,7 @@ Every format here is a subset of float32, which is therefore the type of all val
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -246,11 +247,27 @@ def effective_format(codes: Codes, storage: Format) -> Format:
 
 def is_exact(codes: Codes, storage: Format, target: Format) -> bool:
     """Whether ``target`` represents every number stored as ``codes`` exactly (NaN excepted)."""
-    values = storage.values(codes)
-    again = target.values(target.round(values))
-    return bool(np.all((again == values) | np.isnan(values)))
+
+    def exact(block: Codes) -> bool:
+        values = storage.values(block)
+        again = target.values(target.round(values))
+        return bool(np.all((again == values) | np.isnan(values)))
+
+    return all(exact(codes[block]) for block in _blocks(codes))
 
 
 def convert(codes: Codes, storage: Format, target: Format) -> Codes:
     """Codes in ``target`` of the numbers stored as ``codes``, rounding where it must."""
-    return codes if storage is target else target.round(storage.values(codes))
+    if storage is target:
+        return codes
+    converted = np.empty(codes.shape, dtype=target.code_dtype)
+    for block in _blocks(codes):
+        converted[block] = target.round(storage.values(codes[block]))
+    return converted
+
+
+def _blocks(codes: Codes) -> Iterator[slice]:
+    """Slices over the first axis, so that a large memory-mapped array is not held as values."""
+    step = max(1, (1 << 22) // max(1, int(np.prod(codes.shape[1:]))))
+    for start in range(0, len(codes), step):
+        yield slice(start, start + step)

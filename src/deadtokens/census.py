@@ -1,0 +1,185 @@
+"""Groups of equal rows: who shares a vector with whom, over a whole matrix or chosen rows."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.errors import SelectionError
+from deadtokens.formats import Codes, Format, convert, effective_format
+from deadtokens.kernels import rows as kernels
+from deadtokens.kernels.types import BoolArray, Int64Array, UInt64Array
+from deadtokens.snowball import Snowball
+from deadtokens.sources import Matrix
+
+_BLOCK_ROWS = 4096
+NOT_FINITE = -1  # stands for "in no group" in `Census.first`
+
+
+@dataclass(frozen=True)
+class Census:
+    """Which rows of a matrix are equal.
+
+    Attributes:
+        first: (V,) int64: for each row the first row with equal values (itself if none came
+            before), or -1 for a row with NaN or an infinity, which belongs to no group.
+        group_first: (g,) int64: first row of each black hole, the largest black hole first,
+            equally large ones by first row.
+        group_population: (g,) int64: rows of each black hole.
+    """
+
+    first: Int64Array
+    group_first: Int64Array
+    group_population: Int64Array
+
+    @property
+    def n_rows(self) -> int:
+        """V, the rows of the matrix."""
+        return int(self.first.size)
+
+    @property
+    def not_finite(self) -> Int64Array:
+        """The rows with NaN or an infinity, ascending."""
+        return np.flatnonzero(self.first == NOT_FINITE)
+
+    @property
+    def n_unique(self) -> int:
+        """Distinct finite vectors in the whole matrix."""
+        return int((self.first == np.arange(self.first.size)).sum())
+
+    @property
+    def groups(self) -> Int64Array:
+        """(V,) int64: the black hole of each row, counted from 0 as in `group_first`; else -1."""
+        number = np.full(self.first.size + 1, -1, dtype=np.int64)  # the last: rows not finite
+        number[self.group_first] = np.arange(self.group_first.size)
+        return np.asarray(number[self.first])
+
+    @property
+    def mask(self) -> BoolArray:
+        """(V,) bool: whether each row is in a black hole, having the same vector as another."""
+        return self.groups >= 0
+
+
+def census(matrix: Matrix) -> Census:
+    """Find the groups of equal rows over every row of a matrix."""
+    first = first_equal_rows(matrix.codes, matrix.format)
+    populations = np.bincount(first[first != NOT_FINITE], minlength=first.size)
+    group_first = np.flatnonzero(populations >= 2)
+    by_size = np.argsort(-populations[group_first], kind="stable")
+    group_first = group_first[by_size]
+    return Census(first, group_first, populations[group_first])
+
+
+def first_equal_rows(
+    codes: Codes, fmt: Format, coefficients: UInt64Array | None = None
+) -> Int64Array:
+    """For each row the first row with equal values; -1 for rows that are not finite.
+
+    Args:
+        codes: (V, d) bit patterns.
+        fmt: Their format.
+        coefficients: (d,) multipliers of the row hash; any choice gives the same result.
+    """
+    n_rows, n_dimensions = codes.shape
+    if coefficients is None:
+        generator = np.random.Generator(np.random.PCG64(0))
+        coefficients = generator.integers(0, 2**64, n_dimensions, dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(n_rows, dtype=np.uint64)
+    finite = np.empty(n_rows, dtype=np.bool_)
+
+    def hash_block(start: int) -> None:
+        block = slice(start, start + _BLOCK_ROWS)
+        kernels.hash_rows(
+            _plain(codes[block]),
+            coefficients,
+            fmt.sign_bit,
+            fmt.max_ordinal,
+            hashes[block],
+            finite[block],
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(hash_block, range(0, n_rows, _BLOCK_ROWS)))
+    first = np.full(n_rows, NOT_FINITE, dtype=np.int64)
+    order = np.argsort(hashes, kind="stable")
+    order = order[finite[order]]
+    # Only rows that share a hash have to be read again.
+    same = hashes[order[1:]] == hashes[order[:-1]]
+    shared = np.concatenate([same, [False]]) | np.concatenate([[False], same])
+    first[order] = order
+    candidates = order[shared[: order.size]]
+    if candidates.size:
+        chosen = np.sort(candidates)
+        local = np.searchsorted(chosen, candidates)
+        within = np.empty(chosen.size, dtype=np.int64)
+        kernels.first_equal_rows(
+            _plain(codes[chosen]), local, hashes[chosen], fmt.sign_bit, within
+        )
+        first[chosen] = chosen[within]
+    return first
+
+
+def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Snowball:
+    """The snowball that chosen rows of a matrix make.
+
+    The rows' effective format decides the lattice: float32 storage of bfloat16 (or float16)
+    numbers is taken as that.
+
+    Args:
+        matrix: The matrix.
+        rows: Row numbers, or a boolean mask over all rows. Vectors are ordered by first row.
+
+    Raises:
+        SelectionError: The mask has another length, rows are out of range or repeated, or one is
+            not finite.
+    """
+    chosen = _row_numbers(rows, matrix.n_rows)
+    codes = matrix.codes[chosen] if chosen.size < matrix.n_rows else matrix.codes
+    first = first_equal_rows(codes, matrix.format)
+    if bool(np.any(first == NOT_FINITE)):
+        bad = chosen[first == NOT_FINITE]
+        raise SelectionError(
+            f"{bad.size:,} of the {chosen.size:,} rows measured hold NaN or an infinity "
+            f"(the first: row {int(bad[0])})",
+            where=matrix.source,
+            remedy="leave them out with --mask",
+        )
+    distinct, row_vectors, populations = np.unique(first, return_inverse=True, return_counts=True)
+    vectors = codes[distinct] if distinct.size < len(codes) else codes
+    fmt = effective_format(vectors, matrix.format)
+    return Snowball(
+        codes=convert(vectors, matrix.format, fmt),
+        populations=populations.astype(np.int64),
+        format=fmt,
+        row_ids=chosen,
+        row_vectors=row_vectors.astype(np.int64),
+    )
+
+
+def _row_numbers(rows: npt.NDArray[np.integer] | BoolArray, n_rows: int) -> Int64Array:
+    rows = np.asarray(rows)
+    if rows.dtype == np.bool_:
+        if rows.shape != (n_rows,):
+            raise SelectionError(
+                f"a mask of shape {list(rows.shape)} for a matrix of {n_rows:,} rows",
+                remedy="give one entry per row",
+            )
+        return np.flatnonzero(rows)
+    numbers = np.unique(rows).astype(np.int64)
+    if rows.ndim != 1 or numbers.size != rows.size:
+        raise SelectionError("rows that repeat or are not a list", remedy="give each row once")
+    if numbers.size and not 0 <= int(numbers[0]) <= int(numbers[-1]) < n_rows:
+        raise SelectionError(
+            f"rows from {int(numbers[0])} to {int(numbers[-1])} in a matrix of {n_rows:,} rows",
+            remedy="count rows from 0",
+        )
+    return numbers
+
+
+def _plain(codes: Codes) -> Codes:
+    """The codes as kernels take them: contiguous, aligned, no subclass; copied only if need be."""
+    return np.require(codes, requirements=["C", "A", "E"])

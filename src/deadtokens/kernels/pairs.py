@@ -1,0 +1,281 @@
+"""L-infinity distances over all pairs without looking at every dimension.
+
+Notation (docs/method.md, section 4). x[i, k] are the vectors, y = x - centre. list(i) holds the
+dimensions k where \\|y[i, k]\\| >= h. If the maximum of \\|x[i, k] - x[j, k]\\| over list(i) and
+list(j) is at least 2h it is the distance, because in any other dimension both deviations are below
+h (equation 4.2); otherwise all dimensions are looked at.
+
+Vectors are stored in blocks of `BLOCK`, dimensions first: ``blocks[b, k, l] = x[b * BLOCK + l, k]``,
+so that the inner loop runs over `BLOCK` neighbours and a block of all dimensions stays in cache.
+The last block is filled up with copies of the last vector. Distances of one block's vectors to
+those of the same and all later blocks make a *slab*, ``slab[r, c]`` being the distance of vectors
+b * BLOCK + r and b * BLOCK + c; only r < c and existing vectors count.
+
+Cost: O(n^2 (\\|list\\| + 1)) where few pairs stay below 2h, O(n^2 d) at worst.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numba.extending
+import numpy as np
+
+from deadtokens.kernels.types import Int32Array, Int64Array, RealArray, UInt32Array
+
+BLOCK = 64
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_blocks(x: RealArray, blocks: RealArray) -> None:
+    """Lay out (n, d) vectors as (ceil(n / BLOCK), d, BLOCK) blocks."""
+    n, d = x.shape
+    for b in range(blocks.shape[0]):
+        for l in range(BLOCK):  # noqa: E741
+            i = min(b * BLOCK + l, n - 1)
+            for k in range(d):
+                blocks[b, k, l] = x[i, k]
+
+
+@nb.njit(cache=True, nogil=True)
+def count_listed(x: RealArray, centre: RealArray, h: float, counts: Int64Array) -> None:
+    """Number of dimensions with \\|x - centre\\| >= h of each vector, into (n,) ``counts``."""
+    for i in range(x.shape[0]):
+        count = 0
+        for k in range(x.shape[1]):
+            count += abs(x[i, k] - centre[k]) >= h
+        counts[i] = count
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_lists(
+    x: RealArray, centre: RealArray, h: float, starts: Int64Array, lists: Int32Array
+) -> None:
+    """The dimensions that `count_listed` counts: vector i's at lists[starts[i] : starts[i + 1]]."""
+    for i in range(x.shape[0]):
+        p = starts[i]
+        end = starts[i + 1]
+        for k in range(x.shape[1]):
+            if p < end and abs(x[i, k] - centre[k]) >= h:
+                lists[p] = k
+                p += 1
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _raise_tile(
+    blocks: RealArray, starts: Int64Array, lists: Int32Array, n: int, a: int, b: int, tile: RealArray
+) -> None:
+    """Tile of block a's vectors against block b's, over the lists of block a's."""
+    for r in range(BLOCK):
+        i = a * BLOCK + r
+        for c in range(BLOCK):
+            tile[r, c] = 0
+        if i >= n:
+            continue
+        for p in range(starts[i], starts[i + 1]):
+            k = lists[p]
+            value = blocks[a, k, r]
+            for c in range(BLOCK):
+                difference = abs(blocks[b, k, c] - value)
+                tile[r, c] = difference if difference > tile[r, c] else tile[r, c]
+
+
+def _as_integer(number: Any) -> Any:
+    """The bits of a non-negative float as an integer, which keeps the order."""
+    return number.view(np.int32 if number.dtype == np.float32 else np.int64)
+
+
+def _as_float(bits: Any) -> Any:
+    """The inverse of `_as_integer`."""
+    return bits.view(np.float32 if bits.dtype == np.int32 else np.float64)
+
+
+# Overloads must name their arguments as the implementation does, without annotations.
+@nb.extending.overload(_as_integer)
+def _compiled_as_integer(number):  # type: ignore[no-untyped-def]
+    if number == nb.types.float32:
+        return lambda number: np.float32(number).view(np.int32)
+    return lambda number: np.float64(number).view(np.int64)
+
+
+@nb.extending.overload(_as_float)
+def _compiled_as_float(bits):  # type: ignore[no-untyped-def]
+    if bits == nb.types.int32:
+        return lambda bits: np.int32(bits).view(np.float32)
+    return lambda bits: np.int64(bits).view(np.float64)
+
+
+@nb.njit(cache=True, nogil=True)
+def pair_distance(a: RealArray, b: RealArray) -> float:
+    """The L-infinity distance of two vectors, over all dimensions.
+
+    The maximum is taken over the bits: compilers vectorise it for integers, not for floats.
+    """
+    largest = _as_integer(abs(a[0] - b[0]))
+    for k in range(1, a.size):
+        largest = max(largest, _as_integer(abs(a[k] - b[k])))
+    return _as_float(largest)  # type: ignore[no-any-return]
+
+
+@nb.njit(cache=True, nogil=True)
+def distance_slab(
+    x: RealArray,
+    blocks: RealArray,
+    starts: Int64Array,
+    lists: Int32Array,
+    exact_from: float,
+    n: int,
+    a: int,
+    slab: RealArray,
+) -> None:
+    """Exact distances of block ``a``'s vectors to those of blocks a, a + 1, ...
+
+    Args:
+        x: (n, d) vectors.
+        blocks: The same, as `fill_blocks` lays them out.
+        starts: (n + 1,) where each vector's list starts in ``lists``.
+        lists: Listed dimensions.
+        exact_from: Distances over the lists from here on are exact: 2h; 0 if the lists hold every
+            dimension that differs from the centre.
+        n: Number of vectors.
+        a: The block.
+        slab: (BLOCK, at least (number of blocks - a) * BLOCK) output.
+    """
+    forward = np.empty((BLOCK, BLOCK), blocks.dtype)
+    backward = np.empty((BLOCK, BLOCK), blocks.dtype)
+    for b in range(a, blocks.shape[0]):
+        _raise_tile(blocks, starts, lists, n, a, b, forward)
+        _raise_tile(blocks, starts, lists, n, b, a, backward)
+        for r in range(min(BLOCK, n - a * BLOCK)):
+            for c in range(min(BLOCK, n - b * BLOCK)):
+                distance = max(forward[r, c], backward[c, r])
+                if distance < exact_from:
+                    distance = pair_distance(x[a * BLOCK + r], x[b * BLOCK + c])
+                forward[r, c] = distance
+        column = (b - a) * BLOCK
+        for r in range(BLOCK):
+            for c in range(BLOCK):
+                slab[r, column + c] = forward[r, c]
+
+
+@nb.njit(cache=True, nogil=True)
+def summarise_slab(
+    slab: RealArray,
+    keys: UInt32Array,
+    columns: int,
+    touching: float,
+    histogram: Int64Array,
+    degrees: Int64Array,
+) -> tuple[float, float, float]:
+    """Sum (float64), smallest and largest distance of a slab's pairs.
+
+    Args:
+        slab: Distances.
+        keys: The same, as integers in the same order.
+        columns: Existing vectors from the slab's first on.
+        touching: The distance up to which two vectors touch.
+        histogram: (65536,) pairs by the high 16 bits of their key, added to.
+        degrees: (columns,) touching neighbours of each vector, added to.
+    """
+    total = 0.0
+    smallest = np.inf
+    largest = 0.0
+    for r in range(min(BLOCK, columns)):
+        row_total = 0.0
+        degree = 0
+        for c in range(r + 1, columns):
+            distance = slab[r, c]
+            row_total += distance
+            if distance < smallest:
+                smallest = distance
+            if distance > largest:
+                largest = distance
+            touches = distance <= touching
+            degree += touches
+            degrees[c] += touches
+            histogram[keys[r, c] >> 16] += 1
+        degrees[r] += degree
+        total += row_total
+    return total, smallest, largest
+
+
+@nb.njit(cache=True, nogil=True)
+def refine_histogram(
+    keys: UInt32Array, columns: int, high_bits: int, histogram: Int64Array
+) -> None:
+    """Count a slab's pairs with those high 16 key bits by their low 16, added to (65536,)."""
+    for r in range(min(BLOCK, columns)):
+        for c in range(r + 1, columns):
+            if keys[r, c] >> 16 == high_bits:
+                histogram[keys[r, c] & 0xFFFF] += 1
+
+
+@nb.njit(cache=True, nogil=True)
+def nearest_outside(
+    slab: RealArray,
+    offset: int,
+    columns: int,
+    labels: Int32Array,
+    weights: RealArray,
+    ends: Int64Array,
+) -> None:
+    """For each component, its shortest edge to another one among a slab's pairs (Borůvka's step).
+
+    Ties go to the lower pair (i, j), i < j, which keeps the edges chosen free of cycles.
+
+    Args:
+        slab: Distances.
+        offset: Number of the slab's first vector.
+        columns: Existing vectors from there on.
+        labels: (n,) component of each vector.
+        weights: (components,) shortest edge so far, lowered in place.
+        ends: (components, 2) its vectors, changed along.
+    """
+    for r in range(min(BLOCK, columns)):
+        i = offset + r
+        for c in range(r + 1, columns):
+            j = offset + c
+            if labels[i] == labels[j]:
+                continue
+            weight = slab[r, c]
+            for label in (labels[i], labels[j]):
+                if weight < weights[label] or (
+                    weight == weights[label]
+                    and (i < ends[label, 0] or (i == ends[label, 0] and j < ends[label, 1]))
+                ):
+                    weights[label] = weight
+                    ends[label, 0] = i
+                    ends[label, 1] = j
+
+
+@nb.njit(cache=True, nogil=True)
+def any_pair_within(x: RealArray, touching: float) -> bool:
+    """Whether any two of the (n, d) vectors touch; they are sorted by their first dimension."""
+    n, d = x.shape
+    for i in range(n):
+        for j in range(i + 1, n):
+            if abs(x[j, 0] - x[i, 0]) > touching:
+                break
+            within = True
+            for k in range(1, d):
+                if abs(x[j, k] - x[i, k]) > touching:
+                    within = False
+                    break
+            if within:
+                return True
+    return False
+
+
+@nb.njit(cache=True, nogil=True)
+def count_differing(x: RealArray, counts: Int32Array) -> None:
+    """Hamming distances of (n, d) vectors: differing dimensions of each pair, (n, n)."""
+    n, d = x.shape
+    for i in range(n):
+        counts[i, i] = 0
+        for j in range(i):
+            differing = np.int32(0)
+            for k in range(d):
+                differing += np.int32(x[i, k] != x[j, k])
+            counts[i, j] = differing
+            counts[j, i] = differing

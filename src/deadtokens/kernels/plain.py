@@ -1,0 +1,157 @@
+"""The kernels' plain twins: same signatures and results, NumPy alone, nothing clever."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.formats import Codes
+from deadtokens.kernels.types import (
+    BoolArray,
+    Int32Array,
+    Int64Array,
+    RealArray,
+    UInt32Array,
+    UInt64Array,
+)
+
+BLOCK = 64
+
+
+def hash_rows(
+    codes: Codes,
+    coefficients: UInt64Array,
+    sign_bit: int,
+    max_magnitude: int,
+    hashes: UInt64Array,
+    finite: BoolArray,
+) -> None:
+    """Twin of `rows.hash_rows`."""
+    wide = codes.astype(np.uint64)
+    finite[:] = np.all((wide & np.uint64(sign_bit - 1)) <= max_magnitude, axis=1)
+    wide[wide == sign_bit] = 0
+    hashes[:] = (wide * coefficients).sum(axis=1, dtype=np.uint64)
+
+
+def first_equal_rows(
+    codes: Codes, order: Int64Array, hashes: UInt64Array, sign_bit: int, first: Int64Array
+) -> None:
+    """Twin of `rows.first_equal_rows` (which never needs the hashes to be good)."""
+    del hashes
+    seen: dict[bytes, int] = {}
+    for row in sorted(order.tolist()):
+        values = codes[row].copy()
+        values[values == sign_bit] = 0
+        first[row] = seen.setdefault(values.tobytes(), row)
+
+
+def fill_blocks(x: RealArray, blocks: RealArray) -> None:
+    """Twin of `pairs.fill_blocks`."""
+    rows = np.minimum(np.arange(blocks.shape[0] * BLOCK), len(x) - 1)
+    blocks[:] = x[rows].reshape(blocks.shape[0], BLOCK, -1).transpose(0, 2, 1)
+
+
+def _listed(x: RealArray, centre: RealArray, h: float) -> npt.NDArray[Any]:
+    return np.abs(x - centre) >= h
+
+
+def count_listed(x: RealArray, centre: RealArray, h: float, counts: Int64Array) -> None:
+    """Twin of `pairs.count_listed`."""
+    counts[:] = _listed(x, centre, h).sum(axis=1)
+
+
+def fill_lists(
+    x: RealArray, centre: RealArray, h: float, starts: Int64Array, lists: Int32Array
+) -> None:
+    """Twin of `pairs.fill_lists`."""
+    del starts
+    lists[:] = np.nonzero(_listed(x, centre, h))[1]
+
+
+def pair_distance(a: RealArray, b: RealArray) -> float:
+    """Twin of `pairs.pair_distance`."""
+    return float(np.abs(a - b).max())
+
+
+def distance_slab(
+    x: RealArray,
+    blocks: RealArray,
+    starts: Int64Array,
+    lists: Int32Array,
+    exact_from: float,
+    n: int,
+    a: int,
+    slab: RealArray,
+) -> None:
+    """Twin of `pairs.distance_slab`: every dimension of every pair."""
+    del x, starts, lists, exact_from, n
+    for b in range(a, len(blocks)):
+        differences = np.abs(blocks[a][:, :, None] - blocks[b][:, None, :])
+        slab[:, (b - a) * BLOCK : (b - a + 1) * BLOCK] = differences.max(axis=0)
+
+
+def _pairs(columns: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    return np.triu_indices(min(BLOCK, columns), 1, columns)
+
+
+def summarise_slab(
+    slab: RealArray,
+    keys: UInt32Array,
+    columns: int,
+    touching: float,
+    histogram: Int64Array,
+    degrees: Int64Array,
+) -> tuple[float, float, float]:
+    """Twin of `pairs.summarise_slab`."""
+    r, c = _pairs(columns)
+    distances = slab[r, c].astype(np.float64)
+    histogram += np.bincount(keys[r, c] >> 16, minlength=65536)
+    touches = distances <= touching
+    degrees += np.bincount(r[touches], minlength=len(degrees))
+    degrees += np.bincount(c[touches], minlength=len(degrees))
+    if not distances.size:
+        return 0.0, float(np.inf), 0.0
+    return float(distances.sum()), float(distances.min()), float(distances.max())
+
+
+def refine_histogram(
+    keys: UInt32Array, columns: int, high_bits: int, histogram: Int64Array
+) -> None:
+    """Twin of `pairs.refine_histogram`."""
+    selected = keys[_pairs(columns)]
+    selected = selected[selected >> 16 == high_bits]
+    histogram += np.bincount(selected & 0xFFFF, minlength=65536)
+
+
+def nearest_outside(
+    slab: RealArray,
+    offset: int,
+    columns: int,
+    labels: Int32Array,
+    weights: RealArray,
+    ends: Int64Array,
+) -> None:
+    """Twin of `pairs.nearest_outside`."""
+    for r, c in zip(*_pairs(columns), strict=True):
+        i, j = int(offset + r), int(offset + c)
+        if labels[i] != labels[j]:
+            for label in (labels[i], labels[j]):
+                held = (weights[label], int(ends[label, 0]), int(ends[label, 1]))
+                if (slab[r, c], i, j) < held:
+                    weights[label] = slab[r, c]
+                    ends[label] = i, j
+
+
+def any_pair_within(x: RealArray, touching: float) -> bool:
+    """Twin of `pairs.any_pair_within`."""
+    return any(
+        bool(np.abs(a - b).max(initial=0) <= touching) for a, b in itertools.combinations(x, 2)
+    )
+
+
+def count_differing(x: RealArray, counts: Int32Array) -> None:
+    """Twin of `pairs.count_differing`."""
+    counts[:] = (x[:, None, :] != x[None, :, :]).sum(axis=2)

@@ -1,0 +1,88 @@
+"""Equal rows: hash every row, then confirm candidates by comparing values.
+
+O(V d) time, one pass over the codes. The hash is multilinear, sum_k a[k] * code[k] mod 2**64
+(Carter and Wegman, 1979); it decides speed only, never the result.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from deadtokens.formats import Codes
+from deadtokens.kernels.types import BoolArray, Int64Array, UInt64Array
+
+
+@nb.njit(cache=True, nogil=True)
+def hash_rows(
+    codes: Codes,
+    coefficients: UInt64Array,
+    sign_bit: int,
+    max_magnitude: int,
+    hashes: UInt64Array,
+    finite: BoolArray,
+) -> None:
+    """Hash each row by value, and find the rows with NaN or an infinity.
+
+    Args:
+        codes: (V, d) bit patterns.
+        coefficients: (d,) random odd numbers.
+        sign_bit: The code of -0.0, which hashes as +0.0.
+        max_magnitude: The largest finite magnitude; any above it is NaN or an infinity.
+        hashes: (V,) output.
+        finite: (V,) output.
+    """
+    sign = np.uint64(sign_bit)
+    magnitude_mask = np.uint64(sign_bit - 1)
+    largest = np.uint64(max_magnitude)
+    for i in range(codes.shape[0]):
+        total = np.uint64(0)
+        excess = np.uint64(0)
+        for k in range(codes.shape[1]):
+            code = np.uint64(codes[i, k])
+            magnitude = code & magnitude_mask
+            excess |= np.uint64(magnitude > largest)
+            value = code if code != sign else np.uint64(0)
+            total += value * coefficients[k]
+        hashes[i] = total
+        finite[i] = excess == 0
+
+
+@nb.njit(cache=True, nogil=True)
+def first_equal_rows(
+    codes: Codes, order: Int64Array, hashes: UInt64Array, sign_bit: int, first: Int64Array
+) -> None:
+    """For each row in ``order``, the first row with equal values.
+
+    Rows of unequal hash are unequal; rows of equal hash are compared, so that a collision costs
+    time and never merges rows.
+
+    Args:
+        codes: (V, d) bit patterns.
+        order: Rows to group, sorted by hash and, within a hash, by row.
+        hashes: (V,) from `hash_rows`.
+        sign_bit: The code of -0.0, equal to +0.0.
+        first: (V,) output; rows not in ``order`` are left alone.
+    """
+    sign = np.uint64(sign_bit)
+    zero = np.uint64(0)
+    start = 0
+    for p in range(order.size):
+        row = order[p]
+        if p > 0 and hashes[row] != hashes[order[p - 1]]:
+            start = p
+        first[row] = row
+        for q in range(start, p):
+            other = order[q]
+            if first[other] != other:
+                continue
+            equal = True
+            for k in range(codes.shape[1]):
+                a = np.uint64(codes[row, k])
+                b = np.uint64(codes[other, k])
+                if a != b and not ((a == sign or a == zero) and (b == sign or b == zero)):
+                    equal = False
+                    break
+            if equal:
+                first[row] = other
+                break

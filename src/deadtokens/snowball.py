@@ -1,0 +1,86 @@
+"""The snowball: distinct vectors with their populations, real or synthetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.errors import SelectionError
+from deadtokens.formats import Codes, Float32Array, Format
+
+
+@dataclass(frozen=True)
+class Snowball:
+    """A cluster of token vectors, as its distinct vectors and how many rows hold each.
+
+    Attributes:
+        codes: (m, d) bit patterns of the distinct vectors, all finite.
+        populations: (m,) int64, rows that hold each vector.
+        format: The lattice the numbers lie on.
+        row_ids: (n,) int64, the rows in the matrix; None where they come from none.
+        row_vectors: (n,) int64, the vector that each of those rows holds; None likewise.
+    """
+
+    codes: Codes
+    populations: npt.NDArray[np.int64]
+    format: Format
+    row_ids: npt.NDArray[np.int64] | None = None
+    row_vectors: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 2 or self.populations.shape != self.codes.shape[:1]:
+            raise SelectionError(
+                f"a snowball of codes {self.codes.shape} and populations {self.populations.shape}",
+                remedy="give m x d codes and m populations",
+            )
+        if self.populations.size and int(self.populations.min()) < 1:
+            raise SelectionError("a vector that no row holds", remedy="give populations from 1 up")
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows in all."""
+        return int(self.populations.sum())
+
+    @property
+    def n_unique(self) -> int:
+        """Distinct vectors."""
+        return int(self.codes.shape[0])
+
+    @cached_property
+    def varying(self) -> npt.NDArray[np.intp]:
+        """The dimensions in which the vectors are not all equal, ascending."""
+        if self.n_unique == 0:
+            return np.zeros(0, dtype=np.intp)
+        first = self.codes[0]
+        differs = np.zeros(self.codes.shape[1], dtype=bool)
+        for start in range(0, self.n_unique, 1024):
+            differs |= (self.codes[start : start + 1024] != first).any(axis=0)
+        candidates = np.flatnonzero(differs)
+        # Codes may differ where values do not: -0.0 and +0.0.
+        ordinals = self.format.ordinals(self.codes[:, candidates])
+        return candidates[(ordinals != ordinals[:1]).any(axis=0)]
+
+    def values(self, dimensions: npt.NDArray[np.intp] | slice = slice(None)) -> Float32Array:
+        """The distinct vectors as float32 values, (m, d) or the given columns of it."""
+        return self.format.values(self.codes[:, dimensions])
+
+    def centroid(self) -> npt.NDArray[np.float64]:
+        """The mean over rows, (d,) float64: the vectors' mean weighted by population.
+
+        It is the mean of *rounded* rows, which is not the centre of the noise that made them unless
+        that is well above the ULP.
+
+        Raises:
+            SelectionError: There are no rows.
+        """
+        if self.n_unique == 0:
+            raise SelectionError("no rows, so no mean", remedy="select at least one row")
+        total = np.zeros(self.codes.shape[1])
+        for start in range(0, self.n_unique, 1024):
+            block = slice(start, start + 1024)
+            values = self.format.values(self.codes[block]).astype(np.float64)
+            total += self.populations[block].astype(np.float64) @ values
+        return total / self.n_tokens

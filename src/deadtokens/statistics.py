@@ -1,0 +1,400 @@
+"""The row of statistics of a snowball (definitions: docs/method.md, section 3).
+
+Up to `EXACT_LIMIT` distinct vectors everything is exact. Past it, mean and median distance are
+estimates from sampled pairs, given with their standard errors, and the touching graph is described
+only where it can be shown to be complete or empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.distances import Distances, DistanceSummary, SpanningTree
+from deadtokens.errors import SelectionError
+from deadtokens.formats import FLOAT32, Float32Array, Ordinals
+from deadtokens.kernels.pairs import any_pair_within
+from deadtokens.snowball import Snowball
+
+EXACT_LIMIT = 20_000
+SAMPLED_PAIRS = 100_000
+_DECIDING_DIMENSIONS = 64  # the widest, looked at to show that a large graph has no edge
+_BLOCK = 1024
+
+COLUMNS = (
+    "trial_id",
+    "n_tokens",
+    "n_unique",
+    "n_black_holes",
+    "n_singletons",
+    "total_population",
+    "black_hole_population",
+    "largest_bh",
+    "smallest_bh",
+    "mean_bh_size",
+    "median_bh_size",
+    "top2_population",
+    "gini_coefficient",
+    "max_l_inf",
+    "mean_l_inf",
+    "median_l_inf",
+    "n_components",
+    "n_isolated",
+    "largest_component_size",
+    "largest_component_density",
+    "global_density",
+)
+TOPOLOGY = COLUMNS[16:]
+FURTHER_COLUMNS = (
+    "epsilon",
+    "touching",
+    "format",
+    "max_ulp",
+    "mean_ulp",
+    "median_ulp",
+    "mean_l_inf_se",
+    "median_l_inf_se",
+    "mean_ulp_se",
+    "median_ulp_se",
+)
+
+Cell: TypeAlias = int | float | str | None
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """How the number of components depends on the distance up to which vectors touch.
+
+    Attributes:
+        distances: Ascending distances at which components merge, from a minimum spanning tree.
+        n_components: Components of the graph of distances up to each of them.
+        connected_at: The distance from which on the graph is connected.
+        complete_at: The distance from which on it is complete: the largest of all.
+    """
+
+    distances: npt.NDArray[np.float64]
+    n_components: npt.NDArray[np.int64]
+    connected_at: float
+    complete_at: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A snowball's statistics.
+
+    Attributes:
+        row: The 21 columns of `COLUMNS`, then those of `FURTHER_COLUMNS`. Distances ``*_l_inf`` are
+            in units of epsilon, ``*_ulp`` in lattice steps. None is a blank; standard errors are
+            blank where the value is exact.
+        epsilon_origin: Where epsilon comes from, in words.
+        blank_reason: Why the topology columns are blank, None if they are not.
+        connectivity: Topology against distance; None with fewer than two vectors or past the exact
+            limit.
+    """
+
+    row: dict[str, Cell]
+    epsilon_origin: str
+    blank_reason: str | None
+    connectivity: Connectivity | None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether mean and median distances are estimates."""
+        return self.row["mean_l_inf_se"] is not None
+
+
+def measure(
+    snowball: Snowball,
+    epsilon: float | None = None,
+    touching: float | None = None,
+    *,
+    exact_limit: int = EXACT_LIMIT,
+    workers: int | None = None,
+) -> Measurement:
+    """Measure a snowball: the 21 statistics, distances in ULPs, topology against distance.
+
+    Args:
+        snowball: At least one vector, unless ``epsilon`` is given.
+        epsilon: The length in which distances are quoted; by default the ULP of the largest value
+            in the dimension of largest range.
+        touching: The distance up to which two vectors touch; 2 epsilon by default.
+        exact_limit: Distinct vectors up to which all pairs are looked at.
+        workers: Threads; all cores by default. The result does not depend on it.
+
+    Raises:
+        SelectionError: No vectors and no epsilon, or a length that is not a positive number.
+    """
+    geometry = _Geometry(snowball)
+    origin = "given"
+    if epsilon is None:
+        epsilon, origin = geometry.default_epsilon()
+    epsilon = _positive("epsilon", epsilon)
+    touching = 2 * epsilon if touching is None else _positive("touching", touching)
+    row: dict[str, Cell] = {"trial_id": 0, **population_statistics(snowball.populations)}
+    further: dict[str, Cell] = dict.fromkeys(FURTHER_COLUMNS)
+    further |= {"epsilon": epsilon, "touching": touching, "format": snowball.format.name}
+    extent: _Extent = _NO_EXTENT
+    steps: _Extent = _NO_EXTENT
+    topology: dict[str, Cell] = trivial_topology(snowball.n_unique)
+    reason, connectivity = None, None
+    if snowball.n_unique > exact_limit:
+        sampled = geometry.sampled_pairs()
+        extent = _Extent.estimated(geometry.largest_distance, sampled[0])
+        steps = _Extent.estimated(geometry.largest_steps, sampled[1])
+        topology, reason = _decidable_topology(geometry, touching, exact_limit)
+    elif snowball.n_unique >= 2:
+        distances = Distances(geometry.values, workers)
+        summary = distances.summary(touching_distance(touching))
+        tree = distances.spanning_tree()
+        connectivity = _connectivity(tree, summary)
+        topology = graph_topology(snowball.n_unique, touching, summary, lambda: tree)
+        extent = _Extent.exact(summary)
+        steps = _Extent.exact(Distances(geometry.steps, workers).summary(0.0))
+    row |= {name: value / epsilon for name, value in extent.columns("l_inf").items()}
+    row |= topology
+    further |= steps.columns("ulp")
+    further |= {
+        name: value / epsilon for name, value in extent.standard_errors("l_inf").items()
+    } | steps.standard_errors("ulp")
+    return Measurement(row | further, origin, reason, connectivity)
+
+
+def population_statistics(populations: npt.NDArray[np.int64]) -> dict[str, Cell]:
+    """The counts and black-hole statistics of (m,) populations: 12 columns, in their order."""
+    holes = np.sort(populations[populations >= 2])
+    return {
+        "n_tokens": int(populations.sum()),
+        "n_unique": int(populations.size),
+        "n_black_holes": int(holes.size),
+        "n_singletons": int(populations.size - holes.size),
+        "total_population": int(populations.sum()),
+        "black_hole_population": int(holes.sum()),
+        "largest_bh": int(holes[-1]) if holes.size else 0,
+        "smallest_bh": int(holes[0]) if holes.size else 0,
+        "mean_bh_size": float(holes.mean()) if holes.size else 0.0,
+        "median_bh_size": float(holes[(holes.size - 1) // 2]) if holes.size else 0.0,
+        "top2_population": int(holes[-2:].sum()),
+        "gini_coefficient": gini(holes),
+    }
+
+
+def gini(sizes: npt.NDArray[np.int64]) -> float:
+    """The Gini coefficient of sizes sorted ascending (equation 3.1); 0 for one or none."""
+    m = sizes.size
+    if m <= 1:
+        return 0.0
+    ranked = int((np.arange(1, m + 1) * sizes).sum())
+    return 2 * ranked / (m * int(sizes.sum())) - (m + 1) / m
+
+
+def touching_distance(touching: float) -> float:
+    """The threshold as float32, which distances, being float32, are compared with."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(touching))
+
+
+def trivial_topology(n: int) -> dict[str, Cell]:
+    """Topology of a graph of no vertex or one."""
+    return dict(zip(TOPOLOGY, (1, 1, 1, 1.0, 1.0) if n else (0, 0, 0, 0.0, 0.0), strict=True))
+
+
+def graph_topology(
+    n: int, touching: float, summary: DistanceSummary, tree: Callable[[], SpanningTree]
+) -> dict[str, Cell]:
+    """Components, isolated vectors and densities of the touching graph on n >= 2 vectors.
+
+    Complete and empty graphs are known from the extreme distances; only others ask for the tree.
+    """
+    threshold = touching_distance(touching)
+    if summary.largest <= threshold:
+        return _complete_topology(n)
+    if summary.smallest > threshold:
+        return _empty_topology(n)
+    labels = tree().components(threshold)
+    sizes = np.bincount(labels)
+    edges = np.bincount(labels, weights=summary.degrees) / 2
+    largest = int(sizes.max())
+    possible = largest * (largest - 1) / 2
+    density = float(edges[sizes == largest].max() / possible)  # an edge exists, so largest >= 2
+    return {
+        "n_components": int(sizes.size),
+        "n_isolated": int((summary.degrees == 0).sum()),
+        "largest_component_size": largest,
+        "largest_component_density": density,
+        "global_density": float(edges.sum() / summary.n_pairs),
+    }
+
+
+def _complete_topology(n: int) -> dict[str, Cell]:
+    return dict(zip(TOPOLOGY, (1, 0, n, 1.0, 1.0), strict=True))
+
+
+def _empty_topology(n: int) -> dict[str, Cell]:
+    return dict(zip(TOPOLOGY, (n, n, 1, 1.0, 0.0), strict=True))
+
+
+def _connectivity(tree: SpanningTree, summary: DistanceSummary) -> Connectivity:
+    lengths = tree.weights.astype(np.float64)
+    distances, counts = np.unique(lengths, return_counts=True)
+    return Connectivity(
+        distances=distances,
+        n_components=tree.n_vectors - np.cumsum(counts),
+        connected_at=float(lengths[-1]),
+        complete_at=summary.largest,
+    )
+
+
+def _decidable_topology(
+    geometry: _Geometry, touching: float, exact_limit: int
+) -> tuple[dict[str, Cell], str | None]:
+    n = geometry.snowball.n_unique
+    threshold = touching_distance(touching)
+    if geometry.largest_distance <= threshold:
+        return _complete_topology(n), None
+    if geometry.no_pair_within(threshold):
+        return _empty_topology(n), None
+    reason = (
+        f"{n:,} distinct vectors are past the exact limit of {exact_limit:,}, and the touching "
+        "graph could not be shown to be complete or empty"
+    )
+    return dict.fromkeys(TOPOLOGY), reason
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Largest, mean and (lower) median distance, with standard errors where estimated."""
+
+    largest: float
+    mean: float
+    median: float
+    mean_se: float | None = None
+    median_se: float | None = None
+
+    @classmethod
+    def exact(cls, summary: DistanceSummary) -> _Extent:
+        return cls(summary.largest, summary.mean, summary.median)
+
+    @classmethod
+    def estimated(cls, largest: float, sample: npt.NDArray[np.float64]) -> _Extent:
+        """From a random sample of pairs; the median's error from the ranks a deviation away."""
+        ordered = np.sort(sample)
+        n = ordered.size
+        spread = round(np.sqrt(n) / 2)
+        low, high = ordered[n // 2 - spread], ordered[n // 2 + spread]
+        return cls(
+            largest=largest,
+            mean=float(sample.mean()),
+            median=float(ordered[(n - 1) // 2]),
+            mean_se=float(sample.std(ddof=1) / np.sqrt(n)),
+            median_se=float((high - low) / 2),
+        )
+
+    def columns(self, unit: str) -> dict[str, float]:
+        return {
+            f"max_{unit}": self.largest,
+            f"mean_{unit}": self.mean,
+            f"median_{unit}": self.median,
+        }
+
+    def standard_errors(self, unit: str) -> dict[str, float]:
+        if self.mean_se is None or self.median_se is None:
+            return {}
+        return {f"mean_{unit}_se": self.mean_se, f"median_{unit}_se": self.median_se}
+
+
+_NO_EXTENT = _Extent(0.0, 0.0, 0.0)
+
+
+class _Geometry:
+    """What a snowball's vectors say of distances, computed in blocks and when asked for."""
+
+    def __init__(self, snowball: Snowball) -> None:
+        self.snowball = snowball
+
+    @cached_property
+    def values(self) -> Float32Array:
+        """(m, varying dimensions) values."""
+        return self.snowball.values(self.snowball.varying)
+
+    @cached_property
+    def steps(self) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+        """(m, varying dimensions) ordinals, in the narrower float type that holds them exactly."""
+        fmt = self.snowball.format
+        ordinals = fmt.ordinals(self.snowball.codes[:, self.snowball.varying])
+        return ordinals.astype(np.float64 if fmt is FLOAT32 else np.float32)
+
+    @cached_property
+    def _extremes(self) -> tuple[Ordinals, Ordinals]:
+        """Lowest and highest ordinal of each dimension."""
+        snowball = self.snowball
+        low = high = snowball.format.ordinals(snowball.codes[0])
+        for start in range(0, snowball.n_unique, _BLOCK):
+            ordinals = snowball.format.ordinals(snowball.codes[start : start + _BLOCK])
+            low = np.minimum(low, ordinals.min(axis=0))
+            high = np.maximum(high, ordinals.max(axis=0))
+        return low, high
+
+    @cached_property
+    def _ranges(self) -> npt.NDArray[np.float64]:
+        fmt = self.snowball.format
+        low, high = (fmt.values(fmt.codes(end)).astype(np.float64) for end in self._extremes)
+        return high - low
+
+    @property
+    def largest_distance(self) -> float:
+        """The largest L-infinity distance: the largest range, as a float32 difference."""
+        return touching_distance(float(self._ranges.max()))
+
+    @property
+    def largest_steps(self) -> float:
+        """The largest distance in lattice steps."""
+        low, high = self._extremes
+        return float((high - low).max())
+
+    def default_epsilon(self) -> tuple[float, str]:
+        """The ULP that distances are quoted in by default, and where it comes from."""
+        if self.snowball.n_unique == 0:
+            raise SelectionError("no vectors to take a length from", remedy="give epsilon")
+        fmt = self.snowball.format
+        magnitudes = np.maximum(*(np.abs(end) for end in self._extremes))
+        varies = bool(self._ranges.max() > 0)
+        dimension = int(self._ranges.argmax() if varies else magnitudes.argmax())
+        code = fmt.codes(magnitudes[dimension : dimension + 1])
+        size = float(fmt.values(code)[0])
+        where = "the dimension of largest range" if varies else "nothing varies: the largest |value|"
+        origin = f"{fmt.name} ULP of {size:.4g}, the largest |value| of dimension {dimension}"
+        return float(fmt.ulp(code)[0]), f"{origin} ({where})"
+
+    def sampled_pairs(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Distances, as values and in steps, of `SAMPLED_PAIRS` random pairs (fixed seed)."""
+        snowball = self.snowball
+        generator = np.random.Generator(np.random.PCG64(0))
+        left = generator.integers(0, snowball.n_unique, SAMPLED_PAIRS)
+        right = generator.integers(0, snowball.n_unique - 1, SAMPLED_PAIRS)
+        right += right >= left
+        distances, steps = np.empty(SAMPLED_PAIRS), np.empty(SAMPLED_PAIRS)
+        for start in range(0, SAMPLED_PAIRS, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            a, b = snowball.codes[left[block]], snowball.codes[right[block]]
+            fmt = snowball.format
+            distances[block] = np.abs(fmt.values(a) - fmt.values(b)).max(axis=1)
+            steps[block] = np.abs(fmt.ordinals(a) - fmt.ordinals(b)).max(axis=1)
+        return distances, steps
+
+    def no_pair_within(self, threshold: float) -> bool:
+        """Whether the widest dimensions alone show that no two vectors touch."""
+        widest = np.argsort(-self._ranges, kind="stable")[:_DECIDING_DIMENSIONS]
+        values = self.snowball.values(widest)
+        values = np.ascontiguousarray(values[np.argsort(values[:, 0], kind="stable")])
+        return not any_pair_within(values, np.float32(threshold))
+
+
+def _positive(name: str, value: float) -> float:
+    if not (np.isfinite(value) and value > 0):
+        raise SelectionError(f"{name} {value!r}", remedy="give a positive number")
+    return float(value)
