@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SelectionError
+from deadtokens.files import load_array
 from deadtokens.formats import Codes, Format, convert, effective_format
 from deadtokens.kernels import rows as kernels
 from deadtokens.kernels.types import BoolArray, Int64Array, UInt64Array
@@ -59,6 +60,14 @@ class Census:
         return np.asarray(number[self.first])
 
     @property
+    def group_rows(self) -> list[Int64Array]:
+        """The rows of each black hole, ascending, in the order of `group_first`."""
+        groups = self.groups
+        rows = np.flatnonzero(groups >= 0)
+        by_group = rows[np.argsort(groups[rows], kind="stable")]
+        return np.split(by_group, np.cumsum(self.group_population)[:-1])
+
+    @property
     def mask(self) -> BoolArray:
         """(V,) bool: whether each row is in a black hole, having the same vector as another."""
         return self.groups >= 0
@@ -85,9 +94,7 @@ def first_equal_rows(
         coefficients: (d,) multipliers of the row hash; any choice gives the same result.
     """
     n_rows, n_dimensions = codes.shape
-    if coefficients is None:
-        generator = np.random.Generator(np.random.PCG64(0))
-        coefficients = generator.integers(0, 2**64, n_dimensions, dtype=np.uint64) | np.uint64(1)
+    multipliers = _multipliers(n_dimensions) if coefficients is None else coefficients
     hashes = np.empty(n_rows, dtype=np.uint64)
     finite = np.empty(n_rows, dtype=np.bool_)
 
@@ -95,7 +102,7 @@ def first_equal_rows(
         block = slice(start, start + _BLOCK_ROWS)
         kernels.hash_rows(
             _plain(codes[block]),
-            coefficients,
+            multipliers,
             fmt.sign_bit,
             fmt.max_ordinal,
             hashes[block],
@@ -116,11 +123,14 @@ def first_equal_rows(
         chosen = np.sort(candidates)
         local = np.searchsorted(chosen, candidates)
         within = np.empty(chosen.size, dtype=np.int64)
-        kernels.first_equal_rows(
-            _plain(codes[chosen]), local, hashes[chosen], fmt.sign_bit, within
-        )
+        kernels.first_equal_rows(_plain(codes[chosen]), local, hashes[chosen], fmt.sign_bit, within)
         first[chosen] = chosen[within]
     return first
+
+
+def _multipliers(n: int) -> UInt64Array:
+    generator = np.random.Generator(np.random.PCG64(0))
+    return np.asarray(generator.integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1))
 
 
 def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Snowball:
@@ -183,3 +193,60 @@ def _row_numbers(rows: npt.NDArray[np.integer] | BoolArray, n_rows: int) -> Int6
 def _plain(codes: Codes) -> Codes:
     """The codes as kernels take them: contiguous, aligned, no subclass; copied only if need be."""
     return np.require(codes, requirements=["C", "A", "E"])
+
+
+def rows_to_measure(matrix: Matrix, which: str | None = None) -> BoolArray:
+    """The mask of the rows that ``--rows`` names.
+
+    Args:
+        matrix: The matrix.
+        which: ``"duplicates"`` for the rows that equal another, ``"all"``, or None for what the
+            source's rows are (`Matrix.default_rows`).
+
+    Raises:
+        SelectionError: Another name, or no two rows are equal.
+    """
+    which = which or matrix.default_rows
+    if which == "all":
+        return np.ones(matrix.n_rows, dtype=np.bool_)
+    if which != "duplicates":
+        raise SelectionError(f"rows {which!r}", remedy="use 'duplicates' or 'all'")
+    mask = census(matrix).mask
+    if not mask.any():
+        raise SelectionError(
+            f"nothing to measure: no two of the {matrix.n_rows:,} rows are equal",
+            where=matrix.source,
+            remedy="use --rows all, or choose rows with --mask",
+        )
+    return mask
+
+
+def load_mask(spec: str, matrix: Matrix) -> BoolArray:
+    """The mask in a file, ``FILE`` or ``FILE:key``: a boolean or 0/1 uint8 entry per row.
+
+    Raises:
+        SourceError: No such file or tensor.
+        SelectionError: It is no mask for this matrix, or selects no row.
+    """
+    mask = load_array(spec, "mask")
+    if mask.shape != (matrix.n_rows,):
+        raise SelectionError(
+            f"a mask of shape {list(mask.shape)} for a matrix of {matrix.n_rows:,} rows",
+            where=spec,
+            remedy="give one entry per row",
+        )
+    if mask.dtype != np.bool_ and (mask.dtype != np.uint8 or bool((mask > 1).any())):
+        raise SelectionError(
+            f"a mask of {mask.dtype}"
+            + (" with entries other than 0 and 1" if mask.dtype == np.uint8 else ""),
+            where=spec,
+            remedy="store it as bool, or as uint8 of 0 and 1",
+        )
+    mask = mask.astype(np.bool_)
+    if not mask.any():
+        raise SelectionError(
+            "nothing to measure: the mask selects no row",
+            where=spec,
+            remedy="give another --mask, or --rows duplicates or all",
+        )
+    return mask

@@ -100,10 +100,10 @@ class Distances:
 
     def summary(self, touching: float) -> DistanceSummary:
         """Extremes, mean, median and degrees over all pairs, exactly; two passes."""
-        threshold = self._dtype.type(touching)
+        threshold = float(self._dtype.type(touching))
 
         def summarise(
-            a: int, slab: RealArray, columns: int
+            _: int, slab: RealArray, columns: int
         ) -> tuple[tuple[float, float, float], Int64Array, Int64Array]:
             histogram = np.zeros(1 << 16, dtype=np.int64)
             degrees = np.zeros(columns, dtype=np.int64)
@@ -191,7 +191,7 @@ class Distances:
         below = np.concatenate([[0], np.cumsum(histogram)])
         high = int(np.searchsorted(below, rank, side="right")) - 1
 
-        def refine(a: int, slab: RealArray, columns: int) -> Int64Array:
+        def refine(_: int, slab: RealArray, columns: int) -> Int64Array:
             fine = np.zeros(1 << 16, dtype=np.int64)
             kernels.refine_histogram(_keys(slab), columns, high, fine)
             return fine
@@ -253,10 +253,10 @@ def _list_threshold(x: RealArray, centre: RealArray) -> tuple[float, float]:
     step = max(1, n * d // _SAMPLED_ELEMENTS) | 1
     elements = np.arange(0, n * d, step)
     deviations = np.abs(x.reshape(-1)[elements] - centre[elements % d])
-    h = x.dtype.type(np.quantile(deviations, 1 - fraction)) if fraction < 1 else x.dtype.type(0)
+    h = 0.0 if fraction == 1 else float(np.quantile(deviations, 1 - fraction, method="lower"))
     if h == 0:
-        return np.nextafter(x.dtype.type(0), x.dtype.type(1)), 0.0
-    return h, float(h) * 2
+        return float(np.finfo(x.dtype).smallest_subnormal), 0.0
+    return h, 2 * h
 
 
 def _keys(slab: RealArray) -> UInt32Array:

@@ -273,8 +273,9 @@ def _read_npy(path: Path) -> dict[str, StoredTensor]:
     nbytes = _check_npy_size(path, path.stem, shape, dtype, present)
 
     def read() -> AnyArray:
-        mode = "r" if nbytes else None  # an empty file region cannot be mapped
-        return _bfloat16_view(np.load(path, mmap_mode=mode, allow_pickle=False))
+        if not nbytes:  # an empty region cannot be mapped
+            return _bfloat16_view(np.empty(shape, dtype))
+        return _bfloat16_view(np.load(path, mmap_mode="r", allow_pickle=False))
 
     tensor = StoredTensor(path.stem, path, _dtype_label(dtype), shape, nbytes, read)
     return {path.stem: tensor}

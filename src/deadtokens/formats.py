@@ -142,7 +142,7 @@ class Format:
             raise FormatError(f"a {self.name} code that is not finite has no ULP")
         biased = (codes & (self.sign_bit - 1)).astype(np.int64) >> self.fraction_bits
         exponent = np.maximum(biased - 1, 0) + self.min_exponent - self.fraction_bits
-        return np.ldexp(1.0, exponent)
+        return np.asarray(np.ldexp(1.0, exponent))
 
     def boundaries(
         self, ordinals: Ordinals, intermediate: Intermediate = "float32"
@@ -185,12 +185,12 @@ class Format:
         biased = magnitude >> self.fraction_bits
         fraction = magnitude - (np.maximum(biased - 1, 0) << self.fraction_bits)
         exponent = np.maximum(biased - 1, 0) + self.min_exponent - self.fraction_bits
-        return np.sign(ordinals) * np.ldexp(fraction.astype(np.float64), exponent)
+        return np.asarray(np.sign(ordinals) * np.ldexp(fraction.astype(np.float64), exponent))
 
 
 def _format(name: str, dtype: npt.DTypeLike) -> Format:
     float_dtype = np.dtype(dtype)
-    info = ml_dtypes.finfo(float_dtype)
+    info = ml_dtypes.finfo(float_dtype)  # type: ignore[no-untyped-call]
     code_dtype = np.dtype(f"u{float_dtype.itemsize}")
     largest = np.array([info.max], dtype=float_dtype).view(code_dtype)
     infinity = np.array([np.inf], dtype=np.float32).astype(float_dtype)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SelectionError
-from deadtokens.formats import Codes, Float32Array, Format
+from deadtokens.formats import Codes, Float32Array, Format, Ordinals
+from deadtokens.kernels.rows import column_extremes
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,26 @@ class Snowball:
         return int(self.codes.shape[0])
 
     @cached_property
+    def extremes(self) -> tuple[Ordinals, Ordinals]:
+        """Lowest and highest ordinal of each dimension, (d,) each.
+
+        Raises:
+            SelectionError: There are no vectors.
+        """
+        if self.n_unique == 0:
+            raise SelectionError("no vectors", remedy="select at least one row")
+        low = self.format.ordinals(self.codes[0])
+        high = low.copy()
+        column_extremes(np.ascontiguousarray(self.codes), self.format.sign_bit, low, high)
+        return low, high
+
+    @property
     def varying(self) -> npt.NDArray[np.intp]:
         """The dimensions in which the vectors are not all equal, ascending."""
         if self.n_unique == 0:
             return np.zeros(0, dtype=np.intp)
-        first = self.codes[0]
-        differs = np.zeros(self.codes.shape[1], dtype=bool)
-        for start in range(0, self.n_unique, 1024):
-            differs |= (self.codes[start : start + 1024] != first).any(axis=0)
-        candidates = np.flatnonzero(differs)
-        # Codes may differ where values do not: -0.0 and +0.0.
-        ordinals = self.format.ordinals(self.codes[:, candidates])
-        return candidates[(ordinals != ordinals[:1]).any(axis=0)]
+        low, high = self.extremes
+        return np.flatnonzero(low != high)
 
     def values(self, dimensions: npt.NDArray[np.intp] | slice = slice(None)) -> Float32Array:
         """The distinct vectors as float32 values, (m, d) or the given columns of it."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from deadtokens.distances import Distances, DistanceSummary, SpanningTree
 from deadtokens.errors import SelectionError
-from deadtokens.formats import FLOAT32, Float32Array, Ordinals
+from deadtokens.formats import FLOAT32, Float32Array
 from deadtokens.kernels.pairs import any_pair_within
 from deadtokens.snowball import Snowball
 
@@ -326,23 +326,14 @@ class _Geometry:
         """(m, varying dimensions) ordinals, in the narrower float type that holds them exactly."""
         fmt = self.snowball.format
         ordinals = fmt.ordinals(self.snowball.codes[:, self.snowball.varying])
-        return ordinals.astype(np.float64 if fmt is FLOAT32 else np.float32)
-
-    @cached_property
-    def _extremes(self) -> tuple[Ordinals, Ordinals]:
-        """Lowest and highest ordinal of each dimension."""
-        snowball = self.snowball
-        low = high = snowball.format.ordinals(snowball.codes[0])
-        for start in range(0, snowball.n_unique, _BLOCK):
-            ordinals = snowball.format.ordinals(snowball.codes[start : start + _BLOCK])
-            low = np.minimum(low, ordinals.min(axis=0))
-            high = np.maximum(high, ordinals.max(axis=0))
-        return low, high
+        return ordinals.astype(np.float64) if fmt is FLOAT32 else ordinals.astype(np.float32)
 
     @cached_property
     def _ranges(self) -> npt.NDArray[np.float64]:
         fmt = self.snowball.format
-        low, high = (fmt.values(fmt.codes(end)).astype(np.float64) for end in self._extremes)
+        low, high = (
+            fmt.values(fmt.codes(end)).astype(np.float64) for end in self.snowball.extremes
+        )
         return high - low
 
     @property
@@ -353,7 +344,7 @@ class _Geometry:
     @property
     def largest_steps(self) -> float:
         """The largest distance in lattice steps."""
-        low, high = self._extremes
+        low, high = self.snowball.extremes
         return float((high - low).max())
 
     def default_epsilon(self) -> tuple[float, str]:
@@ -361,13 +352,13 @@ class _Geometry:
         if self.snowball.n_unique == 0:
             raise SelectionError("no vectors to take a length from", remedy="give epsilon")
         fmt = self.snowball.format
-        magnitudes = np.maximum(*(np.abs(end) for end in self._extremes))
+        magnitudes = np.maximum(*(np.abs(end) for end in self.snowball.extremes))
         varies = bool(self._ranges.max() > 0)
         dimension = int(self._ranges.argmax() if varies else magnitudes.argmax())
         code = fmt.codes(magnitudes[dimension : dimension + 1])
         size = float(fmt.values(code)[0])
-        where = "the dimension of largest range" if varies else "nothing varies: the largest |value|"
-        origin = f"{fmt.name} ULP of {size:.4g}, the largest |value| of dimension {dimension}"
+        where = "of largest range" if varies else "where it is largest, as nothing varies"
+        origin = f"{fmt.name} ULP of {size:.4g}, the largest |value| in dimension {dimension}"
         return float(fmt.ulp(code)[0]), f"{origin} ({where})"
 
     def sampled_pairs(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -391,7 +382,7 @@ class _Geometry:
         widest = np.argsort(-self._ranges, kind="stable")[:_DECIDING_DIMENSIONS]
         values = self.snowball.values(widest)
         values = np.ascontiguousarray(values[np.argsort(values[:, 0], kind="stable")])
-        return not any_pair_within(values, np.float32(threshold))
+        return not any_pair_within(values, threshold)
 
 
 def _positive(name: str, value: float) -> float:

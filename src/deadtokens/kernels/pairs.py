@@ -1,17 +1,17 @@
 """L-infinity distances over all pairs without looking at every dimension.
 
 Notation (docs/method.md, section 4). x[i, k] are the vectors, y = x - centre. list(i) holds the
-dimensions k where \\|y[i, k]\\| >= h. If the maximum of \\|x[i, k] - x[j, k]\\| over list(i) and
-list(j) is at least 2h it is the distance, because in any other dimension both deviations are below
-h (equation 4.2); otherwise all dimensions are looked at.
+dimensions k where abs(y[i, k]) >= h. If the maximum of abs(x[i, k] - x[j, k]) over list(i)
+and list(j) is at least 2h it is the distance, because in any other dimension both deviations are
+below h (equation 4.2); otherwise all dimensions are looked at.
 
-Vectors are stored in blocks of `BLOCK`, dimensions first: ``blocks[b, k, l] = x[b * BLOCK + l, k]``,
+Vectors are stored in blocks of `BLOCK`, dimensions first: blocks[b, k, l] = x[b * BLOCK + l, k],
 so that the inner loop runs over `BLOCK` neighbours and a block of all dimensions stays in cache.
 The last block is filled up with copies of the last vector. Distances of one block's vectors to
 those of the same and all later blocks make a *slab*, ``slab[r, c]`` being the distance of vectors
 b * BLOCK + r and b * BLOCK + c; only r < c and existing vectors count.
 
-Cost: O(n^2 (\\|list\\| + 1)) where few pairs stay below 2h, O(n^2 d) at worst.
+Cost: O(n^2 (list length + 1)) where few pairs stay below 2h, O(n^2 d) at worst.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fill_blocks(x: RealArray, blocks: RealArray) -> None:
 
 @nb.njit(cache=True, nogil=True)
 def count_listed(x: RealArray, centre: RealArray, h: float, counts: Int64Array) -> None:
-    """Number of dimensions with \\|x - centre\\| >= h of each vector, into (n,) ``counts``."""
+    """Number of dimensions with abs(x - centre) >= h of each vector, into (n,) ``counts``."""
     for i in range(x.shape[0]):
         count = 0
         for k in range(x.shape[1]):
@@ -64,7 +64,13 @@ def fill_lists(
 
 @nb.njit(cache=True, nogil=True, inline="always")
 def _raise_tile(
-    blocks: RealArray, starts: Int64Array, lists: Int32Array, n: int, a: int, b: int, tile: RealArray
+    blocks: RealArray,
+    starts: Int64Array,
+    lists: Int32Array,
+    n: int,
+    a: int,
+    b: int,
+    tile: RealArray,
 ) -> None:
     """Tile of block a's vectors against block b's, over the lists of block a's."""
     for r in range(BLOCK):

@@ -48,6 +48,14 @@ def first_equal_rows(
         first[row] = seen.setdefault(values.tobytes(), row)
 
 
+def column_extremes(codes: Codes, sign_bit: int, low: Int64Array, high: Int64Array) -> None:
+    """Twin of `rows.column_extremes`."""
+    wide = codes.astype(np.int64)
+    ordinals = np.where(wide < sign_bit, wide, sign_bit - wide)
+    low[:] = np.minimum(low, ordinals.min(axis=0))
+    high[:] = np.maximum(high, ordinals.max(axis=0))
+
+
 def fill_blocks(x: RealArray, blocks: RealArray) -> None:
     """Twin of `pairs.fill_blocks`."""
     rows = np.minimum(np.arange(blocks.shape[0] * BLOCK), len(x) - 1)

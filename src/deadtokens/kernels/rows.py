@@ -1,6 +1,7 @@
-"""Equal rows: hash every row, then confirm candidates by comparing values.
+"""Loops over the rows of a matrix: equal rows, and the extremes of its columns.
 
-O(V d) time, one pass over the codes. The hash is multilinear, sum_k a[k] * code[k] mod 2**64
+Equal rows are found by hashing every row and confirming candidates by comparing values: O(V d)
+time, one pass over the codes. The hash is multilinear, sum_k a[k] * code[k] mod 2**64
 (Carter and Wegman, 1979); it decides speed only, never the result.
 """
 
@@ -80,9 +81,27 @@ def first_equal_rows(
             for k in range(codes.shape[1]):
                 a = np.uint64(codes[row, k])
                 b = np.uint64(codes[other, k])
-                if a != b and not ((a == sign or a == zero) and (b == sign or b == zero)):
+                if a != b and not (a in (sign, zero) and b in (sign, zero)):
                     equal = False
                     break
             if equal:
                 first[row] = other
                 break
+
+
+@nb.njit(cache=True, nogil=True)
+def column_extremes(codes: Codes, sign_bit: int, low: Int64Array, high: Int64Array) -> None:
+    """Lowest and highest ordinal of each column of finite codes.
+
+    Args:
+        codes: (m, d) bit patterns.
+        sign_bit: The code of -0.0.
+        low: (d,) lowered in place.
+        high: (d,) raised in place.
+    """
+    for i in range(codes.shape[0]):
+        for k in range(codes.shape[1]):
+            code = np.int64(codes[i, k])
+            ordinal = code if code < sign_bit else sign_bit - code
+            low[k] = min(low[k], ordinal)
+            high[k] = max(high[k], ordinal)

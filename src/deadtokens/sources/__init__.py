@@ -60,12 +60,23 @@ def open_matrix(source: str | Path, tensor: str | None = None) -> Matrix:
 
 
 def inspect(source: str | Path, tensor: str | None = None) -> Inspection:
-    """The tensors of a file or folder that can hold token vectors, and which one is used.
+    """The tensors of a source that can hold token vectors, and which one is used.
 
     Raises:
         SourceError: There is no such source, or it is damaged or of an unsupported kind.
     """
     path = Path(source)
+    if str(source).startswith(PREFIX):
+        matrix = open_matrix(source, tensor)
+        held = StoredTensor(
+            matrix.tensor,
+            path,
+            matrix.format.name,
+            matrix.codes.shape,
+            matrix.codes.nbytes,
+            lambda: matrix.codes,
+        )
+        return Inspection([Candidate(held, "output")], Choice(held, matrix.reason), None, 1)
     tensors = _tensors(path)
     found = candidates(tensors)
     try:

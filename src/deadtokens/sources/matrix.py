@@ -105,5 +105,3 @@ def _as_float32(array: npt.NDArray[Any], tensor: StoredTensor) -> npt.NDArray[np
             )
         narrow[start : start + step] = block
     return narrow
-
-

@@ -1,0 +1,58 @@
+"""The program: its commands, and how errors end it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deadtokens import __version__
+from deadtokens.cli import commands
+from deadtokens.errors import DeadtokensError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(commands.inspect)
+app.command()(commands.census)
+app.command()(commands.measure)
+app.command()(commands.demo)
+
+_debug = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deadtokens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[  # noqa: ARG001 (its callback answers)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Which tokens of a language model are dead, and what do their vectors look like?"""
+    global _debug
+    _debug = debug
+
+
+def run() -> None:
+    """Run the program; bad input ends in one line on stderr and exit status 1."""
+    try:
+        app()
+    except DeadtokensError as error:
+        if _debug:
+            raise
+        sys.exit(f"error: {' '.join(str(error).splitlines())}")
+    except (MemoryError, OSError) as error:
+        if _debug:
+            raise
+        sys.exit(f"error: {str(error) or 'out of memory'}; run again with --debug for details")

@@ -1,0 +1,254 @@
+"""The commands. Each imports what it computes with when it runs, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from deadtokens.sources import Matrix
+    from deadtokens.statistics import Measurement
+
+
+class Rows(StrEnum):
+    """Which rows to measure."""
+
+    DUPLICATES = "duplicates"
+    ALL = "all"
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A .safetensors, .npy or .npz file, a folder or index of shards, "
+        "builtin:qwen3-4b or builtin:whisper-tiny.en.",
+        show_default=False,
+    ),
+]
+Tensor = Annotated[
+    str | None,
+    typer.Option("--tensor", metavar="NAME", help="The tensor to read, by name."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
+    """List the tensors that can hold token vectors, and say which one is used and why.
+
+    By default that is the output (unembedding) matrix, or the input one where they are tied.
+    """
+    from deadtokens import sources
+    from deadtokens.cli import display
+
+    found = sources.inspect(source, tensor)
+    used = found.choice.tensor.name if found.choice else None
+    rows: list[dict[str, Any]] = [
+        {
+            "tensor": candidate.tensor.name,
+            "role": candidate.role,
+            "shape": list(candidate.tensor.shape),
+            "dtype": candidate.tensor.dtype,
+            "bytes": candidate.tensor.nbytes,
+            "file": candidate.tensor.path.name,
+            "used": candidate.tensor.name == used,
+        }
+        for candidate in found.candidates
+    ]
+    if json:
+        reason = found.choice.reason if found.choice else None
+        display.print_json(
+            {"source": source, "used": used, "reason": reason, "refusal": found.refusal}
+            | {"n_tensors": found.n_tensors, "candidates": rows}
+        )
+    else:
+        display.candidates_table(rows, found.n_tensors)
+        if found.choice:
+            display.line(f"used: {used}: {found.choice.reason}")
+    if found.refusal:
+        from deadtokens.errors import SourceError
+
+        raise SourceError(found.refusal)
+
+
+def census(
+    source: Source,
+    tensor: Tensor = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Write census.csv, mask.safetensors and centroid.safetensors here.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find the groups of equal rows (black holes) over every row of the matrix."""
+    import numpy as np
+
+    from deadtokens.census import census as take_census
+    from deadtokens.cli import display
+    from deadtokens.exports import write_census
+    from deadtokens.files import make_folder
+
+    if output is not None:
+        make_folder(output)
+    matrix = _open(source, tensor)
+    found = take_census(matrix)
+    vectors = matrix.format.values(matrix.codes[found.group_first]).astype(np.float64)
+    norms = np.sqrt((vectors**2).sum(axis=1))
+    members = [rows[:4].tolist() for rows in found.group_rows]
+    if json:
+        display.print_json(
+            {
+                "source": matrix.source,
+                "tensor": matrix.tensor,
+                "format": matrix.format.name,
+                "n_rows": found.n_rows,
+                "n_dimensions": matrix.n_dimensions,
+                "n_unique": found.n_unique,
+                "n_black_holes": found.group_first.size,
+                "black_hole_population": int(found.group_population.sum()),
+                "not_finite": found.not_finite.tolist(),
+                "groups": [
+                    {"group": i, "population": int(population), "first_row": rows[0], "norm": norm}
+                    for i, (population, rows, norm) in enumerate(
+                        zip(found.group_population, members, norms.tolist(), strict=True)
+                    )
+                ],
+            }
+        )
+    else:
+        display.matrix_lines(matrix)
+        display.census_tables(found, matrix, members, norms.tolist())
+    if output is None:
+        display.message("nothing written: add -o DIR for census.csv, the mask and the centroid")
+    else:
+        display.announce(write_census(output, matrix, found))
+
+
+def measure(
+    source: Source,
+    tensor: Tensor = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE[:key]",
+            help="Measure the rows that this mask selects: bool or 0/1 uint8, one entry per row.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Rows | None,
+        typer.Option(
+            "--rows",
+            help="Measure the rows that equal another (the default), or all "
+            "(a built-in's default).",
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon",
+            metavar="E",
+            help="The length in which distances are quoted; by default a ULP, printed.",
+        ),
+    ] = None,
+    touching: Annotated[
+        float | None,
+        typer.Option(
+            "--touching",
+            metavar="X",
+            help="The distance up to which two vectors touch; by default 2 epsilon.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.csv", help="Write the row of statistics."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="DIR",
+            help="Write the cluster as data: vectors, dimensions, distances, thresholds.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the cluster that the chosen rows make: the table of 20 statistics."""
+    from deadtokens.census import load_mask, rows_to_measure, snowball_of
+    from deadtokens.cli import display
+    from deadtokens.errors import SelectionError
+    from deadtokens.exports import MATRIX_LIMIT, write_cluster, write_measurement
+    from deadtokens.files import make_folder
+    from deadtokens.statistics import measure as measure_snowball
+
+    if mask is not None and rows is not None:
+        raise SelectionError("both --mask and --rows", remedy="give one of them")
+    if save is not None:
+        make_folder(save)
+    if output is not None:
+        make_folder(output.parent)
+    matrix = _open(source, tensor)
+    chosen = load_mask(mask, matrix) if mask else rows_to_measure(matrix, rows)
+    snowball = snowball_of(matrix, chosen)
+    measurement = measure_snowball(snowball, epsilon, touching)
+    which = f"mask {mask}" if mask else f"rows {rows or matrix.default_rows}"
+    if json:
+        display.print_json(_facts(matrix, which, measurement))
+    else:
+        display.matrix_lines(matrix)
+        display.measurement_tables(measurement, which, snowball.varying.size, saved=bool(save))
+    if output is not None:
+        display.announce([write_measurement(output, measurement)])
+    if save is not None:
+        if snowball.n_unique > MATRIX_LIMIT:
+            display.message(
+                f"no pairs.safetensors: {snowball.n_unique:,} distinct vectors are more than the "
+                f"{MATRIX_LIMIT:,} whose pairwise matrices are written"
+            )
+        display.announce(write_cluster(save, snowball, measurement))
+
+
+def demo(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Write a folder for each built-in."),
+    ] = None,
+) -> None:
+    """Measure both built-in clusters of dead tokens."""
+    from deadtokens.cli import display
+    from deadtokens.sources import BUILTINS
+
+    for name in BUILTINS:
+        folder = output / name.partition(":")[2] if output else None
+        display.heading(f"deadtokens measure {name}")
+        measure(name, output=folder / "measured.csv" if folder else None, save=folder)
+
+
+def _open(source: str, tensor: str | None) -> Matrix:
+    from deadtokens.sources import open_matrix
+
+    return open_matrix(source, tensor)
+
+
+def _facts(matrix: Matrix, which: str, measurement: Measurement) -> dict[str, Any]:
+    connectivity = measurement.connectivity
+    return {
+        "source": matrix.source,
+        "tensor": matrix.tensor,
+        "storage": matrix.format.name,
+        "rows": which,
+        **measurement.row,
+        "epsilon_origin": measurement.epsilon_origin,
+        "estimated": measurement.estimated,
+        "blank_reason": measurement.blank_reason,
+        "connected_at": connectivity.connected_at if connectivity else None,
+        "complete_at": connectivity.complete_at if connectivity else None,
+    }
