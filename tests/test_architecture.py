@@ -1,0 +1,94 @@
+"""The shape of the code: imports point one way, and loading the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deadtokens as dt
+
+PACKAGE = Path(dt.__file__).parent
+
+# A module imports only what stands above it (docs/architecture.md says what each is for).
+ORDER = [
+    "errors",
+    "formats",
+    "files",
+    "kernels",
+    "sources",
+    "snowball",
+    "census",
+    "distances",
+    "statistics",
+    "exports",
+    "cli",
+    "__main__",
+]
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def place(module: str) -> int:
+    return ORDER.index(module.split(".")[1])
+
+
+def imported(path: Path) -> list[str]:
+    """Modules of this package that a file imports, at its top or inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+            if node.module == "deadtokens":
+                names += [f"deadtokens.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name.startswith("deadtokens.")]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_up(path: Path) -> None:
+    relative = path.relative_to(PACKAGE.parent).with_suffix("")
+    own = place(".".join(relative.parts))
+    for name in imported(path):
+        if name != "deadtokens.__version__":
+            assert place(name) <= own, f"{path.name} imports {name}"
+
+
+def test_order_lists_every_module() -> None:
+    present = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
+    assert present == set(ORDER)
+
+
+def test_modules_stay_readable() -> None:
+    for path in modules():
+        assert len(path.read_text().splitlines()) <= 420, f"{path.name}: one job?"
+
+
+@pytest.mark.parametrize(
+    "statement", ["import deadtokens", "import deadtokens.cli", "import deadtokens.formats"]
+)
+def test_importing_loads_nothing_heavy(statement: str) -> None:
+    heavy = "numba", "torch", "pandas", "matplotlib", "scipy"
+    code = f"{statement}; import sys; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_exported_names_are_there_whatever_is_loaded_first() -> None:
+    """`census` is a module and a function; the package's attribute is the function."""
+    code = (
+        "import deadtokens as dt; dt.snowball_of; dt.Matrix; import deadtokens.census;"
+        "assert callable(dt.census), dt.census;"
+        "from deadtokens import census; assert callable(census);"
+        "assert all(hasattr(dt, name) for name in dt.__all__);"
+        "assert set(dt._MODULES) | {'__version__'} == set(dt.__all__) == set(dir(dt))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dt.nothing  # noqa: B018

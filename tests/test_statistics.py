@@ -1,0 +1,315 @@
+"""The statistics against an independent literal implementation; edge cases, invariances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from reference import (
+    reference_default_epsilon,
+    reference_row,
+    reference_thresholds,
+    reference_ulp_distances,
+)
+from snowballs import Float32, generated_rows, snowball_from_values
+
+import deadtokens as dt
+from deadtokens.errors import SelectionError
+from deadtokens.formats import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, FORMATS, Format
+from deadtokens.snowball import Snowball
+from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, TOPOLOGY, measure
+
+SEEDS = range(400)
+NUMBERS = (*COLUMNS, "epsilon", "touching", "max_ulp", "mean_ulp", "median_ulp")
+
+
+def fmt_of(seed: int) -> Format:
+    return list(FORMATS.values())[seed % len(FORMATS)]
+
+
+def assert_row_equals(row: Mapping[str, object], expected: Mapping[str, float | int]) -> None:
+    """Counts and single distances exactly; sums to the rounding of their order."""
+    for name, value in expected.items():
+        if name in ("mean_l_inf", "gini_coefficient", "global_density"):
+            assert row[name] == pytest.approx(value, rel=1e-12, abs=1e-14), name
+        else:
+            assert row[name] == value, name
+            assert type(row[name]) is type(value), name
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_every_statistic_equals_the_literal_implementation(block: int) -> None:
+    seen_topology = set()
+    for seed in SEEDS[block::8]:
+        fmt = fmt_of(seed)
+        rows = generated_rows(seed, fmt)
+        rng = np.random.default_rng(seed)
+        epsilon = float(reference_default_epsilon(rows, fmt.float_dtype)) * rng.uniform(0.3, 3)
+        touching = None if seed % 2 else epsilon * float(rng.choice([0.5, 3, 30, 300]))
+        measured = measure(snowball_from_values(rows, fmt), epsilon, touching)
+        expected = reference_row(rows, epsilon, touching)
+        assert_row_equals(measured.row, expected)
+        seen_topology.add((expected["n_components"] == 1, expected["global_density"] in (0, 1)))
+    # Complete, empty and in between: all three ways through the code were among them.
+    assert {(True, True), (False, True), (False, False)} <= seen_topology
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_distances_in_steps_and_default_epsilon_equal_the_literal_ones(block: int) -> None:
+    for seed in SEEDS[block::16]:
+        fmt = fmt_of(seed)
+        rows = generated_rows(seed, fmt)
+        measured = measure(snowball_from_values(rows, fmt))
+        largest, mean, median = reference_ulp_distances(rows, fmt.float_dtype)
+        assert (measured.row["max_ulp"], measured.row["median_ulp"]) == (largest, median)
+        assert measured.row["mean_ulp"] == pytest.approx(mean, rel=1e-12)
+        assert measured.row["epsilon"] == reference_default_epsilon(rows, fmt.float_dtype)
+        assert measured.row["touching"] == 2 * reference_default_epsilon(rows, fmt.float_dtype)
+        assert measured.row["format"] == fmt.name
+
+
+def test_components_against_distance_equal_the_literal_ones() -> None:
+    tried = 0
+    for seed in SEEDS[:120]:
+        fmt = fmt_of(seed)
+        rows = generated_rows(seed, fmt)
+        if len(np.unique(rows + 0, axis=0)) > 40:
+            continue
+        found = measure(snowball_from_values(rows, fmt)).connectivity
+        thresholds = reference_thresholds(rows)
+        if found is None:
+            assert thresholds == []
+            continue
+        assert list(zip(found.distances, found.n_components, strict=True)) == thresholds
+        assert found.connected_at == thresholds[-1][0]
+        assert found.complete_at >= found.connected_at
+        tried += 1
+    assert tried > 40
+
+
+# --- edge cases ---
+
+
+def test_columns_are_the_contract() -> None:
+    measured = measure(snowball_from_values(generated_rows(0, BFLOAT16), BFLOAT16))
+    assert tuple(measured.row) == COLUMNS + FURTHER_COLUMNS
+    assert len(COLUMNS) == 21
+    assert tuple(reference_row(generated_rows(0, BFLOAT16), 1.0)) == COLUMNS
+
+
+def test_no_vector_is_all_zero() -> None:
+    nothing = Snowball(np.empty((0, 4), np.uint16), np.empty(0, np.int64), BFLOAT16)
+    row = measure(nothing, epsilon=1.0).row
+    assert {row[name] for name in COLUMNS} == {0}
+    with pytest.raises(SelectionError, match="no vectors"):
+        measure(nothing)
+
+
+def test_one_vector_is_one_dense_component() -> None:
+    one = measure(snowball_from_values(np.full((3, 2), 0.5, np.float32), BFLOAT16))
+    assert [one.row[name] for name in TOPOLOGY] == [1, 1, 1, 1.0, 1.0]
+    assert one.row["largest_bh"] == 3
+    assert one.row["max_l_inf"] == one.row["max_ulp"] == 0
+    assert one.connectivity is None
+    assert one.row["epsilon"] == 2.0**-8  # nothing varies: the ULP of 0.5
+
+
+def test_all_zero_rows_have_the_smallest_subnormal_as_epsilon() -> None:
+    zeros = measure(snowball_from_values(np.zeros((2, 2), np.float32), FLOAT16))
+    assert zeros.row["epsilon"] == 2.0**-24
+
+
+def test_no_black_hole_has_sizes_and_gini_zero() -> None:
+    row = measure(snowball_from_values(np.eye(4, dtype=np.float32), BFLOAT16)).row
+    sizes = ("largest_bh", "smallest_bh", "mean_bh_size", "median_bh_size", "top2_population")
+    assert {row[name] for name in (*sizes, "gini_coefficient")} == {0}
+
+
+def test_lower_medians_and_top_two() -> None:
+    values = np.repeat(np.array([[0.0], [1], [3], [7]], np.float32), [2, 3, 8, 9], axis=0)
+    row = measure(snowball_from_values(values, BFLOAT16), epsilon=1.0).row
+    assert row["median_bh_size"] == 3
+    assert row["top2_population"] == 17
+    assert row["median_l_inf"] == 3  # of 1, 2, 3, 4, 6, 7
+
+
+def test_densest_of_equally_large_components_counts() -> None:
+    """A path of three vectors and a triangle: both of size three, the triangle has density 1."""
+    path, triangle = [0.0, 1.0, 2.0], [100.0, 100.5, 101.0]
+    values = np.array([path + triangle], np.float32).T
+    row = measure(snowball_from_values(values, FLOAT16), epsilon=1.0, touching=1.0).row
+    assert row["n_components"] == 2
+    assert row["largest_component_size"] == 3
+    assert row["largest_component_density"] == 1.0
+    assert row["global_density"] == 5 / 15
+
+
+def test_touching_compares_float32_with_float32() -> None:
+    """0.3 is not a float32 number: two vectors float32(0.3) apart touch at touching 0.3."""
+    step = np.float32(0.3)
+    assert float(step) > 0.3
+    values = np.array([[0], [step]], np.float32)
+    row = measure(snowball_from_values(values, FLOAT32), epsilon=1.0, touching=0.3).row
+    assert row["n_components"] == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["epsilon", "touching"])
+def test_lengths_have_to_be_positive_numbers(name: str, value: float) -> None:
+    snowball = snowball_from_values(np.eye(2, dtype=np.float32), BFLOAT16)
+    with pytest.raises(SelectionError, match=f"{name}.*positive"):
+        measure(snowball, **{name: value})  # type: ignore[arg-type]
+
+
+def test_snowballs_that_are_none_are_refused() -> None:
+    with pytest.raises(SelectionError, match="populations"):
+        Snowball(np.zeros((2, 3), np.uint16), np.array([1]), BFLOAT16)
+    with pytest.raises(SelectionError, match="no row holds"):
+        Snowball(np.zeros((1, 3), np.uint16), np.array([0]), BFLOAT16)
+
+
+# --- the published reference ---
+
+
+def test_published_statistics_of_qwen3_4b() -> None:
+    file = resources.files("deadtokens") / "data" / "qwen3_4b_black_holes.json"
+    published = json.loads(file.read_text())["published"]
+    matrix = dt.open_matrix("builtin:qwen3-4b")
+    snowball = dt.snowball_of(matrix, np.arange(matrix.n_rows))
+    row = dt.measure(snowball, epsilon=published["epsilon"]).row
+    assert len(published["statistics"]) == 20
+    for name, value in published["statistics"].items():
+        digits = 0 if isinstance(value, int) else len(repr(value).partition(".")[2])
+        assert round(float(str(row[name])), digits) == value, name
+
+
+# --- past the exact limit ---
+
+
+def wide_cloud(n: int) -> Float32:
+    rows = np.random.default_rng(7).normal(0, 1, (n, 40)).astype(np.float32)
+    return BFLOAT16.values(BFLOAT16.round(rows))
+
+
+def test_estimates_past_the_limit_lie_within_their_errors() -> None:
+    snowball = snowball_from_values(wide_cloud(400), BFLOAT16)
+    exact, estimate = measure(snowball), measure(snowball, exact_limit=100)
+    assert not exact.estimated
+    assert estimate.estimated
+    assert estimate.connectivity is None
+    for name in COLUMNS[:13]:
+        assert estimate.row[name] == exact.row[name]
+    for unit in ("l_inf", "ulp"):
+        assert estimate.row[f"max_{unit}"] == exact.row[f"max_{unit}"]
+        for kind in ("mean", "median"):
+            error = float(str(estimate.row[f"{kind}_{unit}_se"]))
+            value, true = (float(str(m.row[f"{kind}_{unit}"])) for m in (estimate, exact))
+            assert abs(value - true) <= 5 * error  # 0 where a tie on the lattice leaves no doubt
+
+
+def test_standard_errors_are_the_spread_of_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over many samples, estimates scatter as their standard errors say."""
+    snowball = snowball_from_values(wide_cloud(300), BFLOAT16)
+    monkeypatch.setattr("deadtokens.statistics.SAMPLED_PAIRS", 2000)
+    estimates, errors = [], []
+    real_generator = np.random.PCG64
+    for seed in range(60):
+        monkeypatch.setattr(np.random, "PCG64", lambda _, seed=seed: real_generator(seed))
+        row = measure(snowball, exact_limit=100).row
+        estimates.append([float(str(row[n])) for n in ("mean_l_inf", "median_l_inf")])
+        errors.append([float(str(row[n])) for n in ("mean_l_inf_se", "median_l_inf_se")])
+    ratio = np.std(estimates, axis=0, ddof=1) / np.mean(errors, axis=0)
+    # The standard deviation of 60 has a relative error of 1 / sqrt(118); four of those.
+    assert np.all(np.abs(ratio - 1) < 4 / np.sqrt(118) + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("touching", "expected"), [(100.0, "complete"), (1e-3, "empty"), (4.0, "blank")]
+)
+def test_topology_past_the_limit_is_exact_or_blank(touching: float, expected: str) -> None:
+    snowball = snowball_from_values(wide_cloud(300), BFLOAT16)
+    exact = measure(snowball, touching=touching)
+    measured = measure(snowball, touching=touching, exact_limit=100)
+    if expected == "blank":
+        assert {measured.row[name] for name in TOPOLOGY} == {None}
+        assert measured.blank_reason is not None
+        assert "300 distinct vectors are past the exact limit of 100" in measured.blank_reason
+    else:
+        assert measured.blank_reason is None
+        assert [measured.row[n] for n in TOPOLOGY] == [exact.row[n] for n in TOPOLOGY]
+        assert measured.row["global_density"] == (1 if expected == "complete" else 0)
+
+
+# --- invariances ---
+
+tables = arrays.arrays(
+    np.float32,
+    arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12),
+    elements=st.integers(-40, 40).map(lambda k: float(np.float32(k * 2.0**-6))),
+)
+some_settings = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def row_of(values: Float32, epsilon: float = 0.125) -> dict[str, object]:
+    row = measure(snowball_from_values(values, BFLOAT16), epsilon).row
+    return {name: value for name, value in row.items() if name in NUMBERS}
+
+
+def assert_same(left: dict[str, object], right: dict[str, object]) -> None:
+    assert left == pytest.approx(right, rel=1e-12, abs=0)
+
+
+@some_settings
+@given(tables, st.randoms(use_true_random=False))
+def test_order_of_rows_does_not_matter(values: Float32, random: object) -> None:
+    order: npt.NDArray[np.intp] = np.arange(len(values))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert_same(row_of(values), row_of(values[order]))
+
+
+@some_settings
+@given(tables, st.randoms(use_true_random=False))
+def test_order_of_dimensions_does_not_matter(values: Float32, random: object) -> None:
+    order: npt.NDArray[np.intp] = np.arange(values.shape[1])
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert_same(row_of(values), row_of(np.ascontiguousarray(values[:, order])))
+
+
+@some_settings
+@given(tables)
+def test_sign_does_not_matter(values: Float32) -> None:
+    assert_same(row_of(values), row_of(-values))
+
+
+@some_settings
+@given(tables, st.integers(-20, 20))
+def test_powers_of_two_scale_distances(values: Float32, power: int) -> None:
+    scaled = row_of(values * np.float32(2.0**power), epsilon=0.125 * 2.0**power)
+    expected = row_of(values) | {"epsilon": scaled["epsilon"], "touching": scaled["touching"]}
+    for name in ("max_ulp", "mean_ulp", "median_ulp"):  # steps near zero do not scale
+        del scaled[name], expected[name]
+    assert_same(scaled, expected)
+    unscaled_epsilon = row_of(values * np.float32(2.0**power))
+    for name in ("max_l_inf", "mean_l_inf", "median_l_inf"):
+        assert unscaled_epsilon[name] == pytest.approx(float(str(expected[name])) * 2.0**power)
+
+
+def test_overflowing_distances_are_infinite_not_wrong() -> None:
+    """Float32 numbers of opposite sign near the largest are further apart than float32 reaches."""
+    values = np.array([[-3e38], [3e38], [0]], np.float32)
+    row = measure(snowball_from_values(values, FLOAT32), epsilon=1.0).row
+    assert row["max_l_inf"] == np.inf
+    assert row["median_l_inf"] == float(np.float32(3e38))
+
+
+def test_float8_distances() -> None:
+    values = np.array([[448, 0.5], [-448, 0.5]], np.float32)
+    row = measure(snowball_from_values(values, FLOAT8_E4M3FN), epsilon=2.0).row
+    assert (row["max_l_inf"], row["max_ulp"]) == (448, 252)
