@@ -35,7 +35,7 @@ docs-commands: $(VENV)/.dev
 	$(BIN)/python docs/generate_commands.py
 
 benchmark: $(VENV)/.benchmark
-	$(BIN)/python benchmarks/full_matrix.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/census.py
 	$(BIN)/python benchmarks/distances.py
 
 $(VENV)/.run: pyproject.toml constraints.txt

@@ -14,8 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from deadtokens.kernels import pairs as kernels
 from deadtokens.kernels.types import Int32Array, Int64Array, RealArray, UInt32Array
@@ -227,6 +225,9 @@ class Distances:
 
 def components(edges: Int64Array, n: int) -> Int32Array:
     """(n,) connected component of each of n vectors joined by (e, 2) edges."""
+    from scipy.sparse import coo_array  # a sixth of a second that few processes need
+    from scipy.sparse.csgraph import connected_components
+
     joined = (np.ones(len(edges), dtype=np.bool_), (edges[:, 0], edges[:, 1]))
     labels = connected_components(coo_array(joined, shape=(n, n)), directed=False)[1]
     return np.asarray(labels, dtype=np.int32)

@@ -37,9 +37,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 
 
 def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
-    """List the tensors that can hold token vectors, and say which one is used and why.
+    """List tensors that can hold token vectors.
 
-    By default that is the output (unembedding) matrix, or the input one where they are tied.
+    Says which one is used and why. By default that is the output (unembedding) matrix, or the input one where they are tied.
     """
     from deadtokens import sources
     from deadtokens.cli import display
@@ -88,7 +88,10 @@ def census(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Find the groups of equal rows (black holes) over every row of the matrix."""
+    """Find groups of equal rows: the black holes.
+
+    Every row of the matrix is looked at; the groups are printed largest first.
+    """
     import numpy as np
 
     from deadtokens.census import census as take_census
@@ -181,7 +184,11 @@ def measure(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure the cluster that the chosen rows make: the table of 20 statistics."""
+    """Measure a cluster: the table of statistics.
+
+    The cluster is what the chosen rows make: their distinct vectors and populations. The table
+    holds counts, black holes, distances and topology, and says how topology depends on distance.
+    """
     from deadtokens.census import load_mask, rows_to_measure, snowball_of
     from deadtokens.cli import display
     from deadtokens.errors import SelectionError
