@@ -47,7 +47,9 @@ def literal(x: Float32Array, touching: float) -> tuple[dict[str, Cell], torch.Te
         "n_components": len(components),
         "n_isolated": nx.number_of_isolates(graph),
         "largest_component_size": len(largest),
-        "largest_component_density": nx.density(graph.subgraph(largest)) if len(largest) > 1 else 1.0,
+        "largest_component_density": nx.density(graph.subgraph(largest))
+        if len(largest) > 1
+        else 1.0,
         "global_density": nx.density(graph),
     }
     return dict(zip(("max", "mean", "median"), extent, strict=True)) | topology, distances

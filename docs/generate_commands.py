@@ -13,10 +13,10 @@ INTRODUCTION = """# Commands
 
 Written by `docs/generate_commands.py` from the program's own help.
 
-Results go to stdout (tables, or JSON with `--json`), everything else to stderr. Exit status: 0 done,
-1 bad input or failed (one line says what, where and how to mend it; `deadtokens --debug COMMAND ...`
-shows the traceback), 2 wrong usage, 130 interrupted. What the written files hold is in
-[files.md](files.md).
+Results go to stdout (tables, or JSON with `--json`), everything else to stderr. Exit status:
+0 done, 1 bad input or failed (one line says what, where and how to mend it; `deadtokens --debug
+COMMAND ...` shows the traceback), 2 wrong usage, 130 interrupted. What the written files hold is
+in [files.md](files.md).
 """
 
 

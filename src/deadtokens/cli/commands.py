@@ -39,7 +39,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
     """List tensors that can hold token vectors.
 
-    Says which one is used and why. By default that is the output (unembedding) matrix, or the input one where they are tied.
+    Says which one is used and why. By default that is the output (unembedding) matrix, or the
+    input one where they are tied.
     """
     from deadtokens import sources
     from deadtokens.cli import display
