@@ -41,7 +41,7 @@ def lattice(axes: Axes, snowball: dt.Snowball) -> None:
     axes.set_xlabel("dimensions that vary, by range")
     axes.set_ylabel("lattice steps (ULP)")
     axes.set_xticks([])
-    axes.set_yticks(range(lowest, highest + 1, max(1, highest // 5)))
+    axes.set_yticks(sorted({lowest, *range(0, highest + 1, max(1, highest // 5))}))
     margin = 0.3 + highest * 0.06
     axes.set_ylim(lowest - margin, highest + margin)
 
