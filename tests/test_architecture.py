@@ -18,6 +18,7 @@ ORDER = [
     "errors",
     "formats",
     "files",
+    "writing",
     "kernels",
     "sources",
     "snowball",

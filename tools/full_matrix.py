@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import deadtokens as dt
-from deadtokens.files import write_safetensors
+from deadtokens.writing import write_safetensors
 
 V, D = 151_936, 2_560
 SEED = 1

@@ -253,7 +253,8 @@ def _list_threshold(x: RealArray, centre: RealArray) -> tuple[float, float]:
     fraction = max(_LISTED_FRACTION, min(1.0, _LISTED_AT_LEAST / d))
     step = max(1, n * d // _SAMPLED_ELEMENTS) | 1
     elements = np.arange(0, n * d, step)
-    deviations = np.abs(x.reshape(-1)[elements] - centre[elements % d])
+    with np.errstate(over="ignore"):
+        deviations = np.abs(x.reshape(-1)[elements] - centre[elements % d])
     h = 0.0 if fraction == 1 else float(np.quantile(deviations, 1 - fraction, method="lower"))
     if h == 0:
         return float(np.finfo(x.dtype).smallest_subnormal), 0.0

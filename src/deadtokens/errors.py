@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def plain(text: str) -> str:
+    """The text with whatever drives a terminal, or cannot be encoded, spelled as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class DeadtokensError(Exception):
     """Input that cannot be used, as one line for the person who gave it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ import numpy.typing as npt
 
 from deadtokens.census import Census, snowball_of
 from deadtokens.distances import Distances
-from deadtokens.files import write_csv, write_safetensors
+from deadtokens.errors import OutputError
 from deadtokens.kernels.pairs import count_differing
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Connectivity, Measurement
+from deadtokens.writing import write_csv, write_safetensors
 
+CENSUS_FILES = ("census.csv", "mask.safetensors", "centroid.safetensors")
+CLUSTER_FILES = ("snowball.safetensors", "dimensions.csv", "pairs.safetensors", "thresholds.csv")
 MATRIX_LIMIT = 4096  # distinct vectors up to which n x n matrices are written
 
 
@@ -27,6 +30,21 @@ class Written:
 
     path: Path
     content: str
+
+
+def check_spares(matrix: Matrix, places: Iterable[Path]) -> None:
+    """Refuse places for results that are the file the matrix is read from.
+
+    Raises:
+        OutputError: One is.
+    """
+    for place in places:
+        if matrix.file is not None and place.exists() and place.samefile(matrix.file):
+            raise OutputError(
+                "it is the source, which would be lost",
+                where=place,
+                remedy="choose another place with -o or --save",
+            )
 
 
 def write_census(folder: Path, matrix: Matrix, found: Census) -> list[Written]:

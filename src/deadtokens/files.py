@@ -1,4 +1,4 @@
-"""Arrays in files: read as they lie on disk, memory-mapped; written whole or not at all.
+"""Arrays in files, read as they lie on disk: safetensors and NumPy, memory-mapped.
 
 Reading safetensors is done here rather than with the safetensors package because the package's
 NumPy front end copies, and because a header that lies must end in one clear line.
@@ -6,15 +6,14 @@ NumPy front end copies, and because a header that lies must end in one clear lin
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
+import lzma
 import math
 import os
-import tempfile
+import tokenize
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -23,11 +22,32 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.errors import OutputError, SourceError
+from deadtokens.errors import SourceError
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors specification's own reader
+
+# What NumPy's reader of headers, which evaluates a Python literal, raises on nonsense.
+_BAD_HEADER = (
+    ValueError,
+    KeyError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+# RuntimeError is what an encrypted archive gives.
+_BAD_ARCHIVE = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 _SAFETENSORS_DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -85,6 +105,8 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
             where=path,
             remedy=f"use one of {', '.join(readers)}",
         )
+    if path.exists() and not path.is_file():
+        raise SourceError("not a regular file", where=path, remedy="give a file")
     try:
         return reader(path)
     except OSError as error:
@@ -219,6 +241,11 @@ def _safetensors_entry(path: Path, name: str, entry: Any, data_start: int) -> St
 # --- NumPy ---
 
 
+def _short(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 200 else lines[0][:200] + "..."
+
+
 def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(file)
@@ -227,12 +254,19 @@ def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...]
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, _, dtype = reader(file)
-    except (ValueError, KeyError, EOFError) as error:
+    except _BAD_HEADER as error:
         raise SourceError(
-            f"{name!r} is not a readable .npy array ({str(error).splitlines()[0]})",
+            f"{name!r} is not a readable .npy array ({_short(error)})",
             where=path,
-            remedy="write it again with numpy.save, as float16, float32 or float64",
+            remedy="write it again with numpy.save, as float16, float32 or float64 (float8: as "
+            ".safetensors)",
         ) from None
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise SourceError(
+            f"malformed: {name!r} has a shape of {str(shape)[:60]}",
+            where=path,
+            remedy="write it again with numpy.save",
+        )
     if dtype.hasobject:
         raise SourceError(
             f"{name!r} holds Python objects, which are never loaded",
@@ -263,7 +297,8 @@ def _bfloat16_view(array: AnyArray) -> AnyArray:
 
 
 def _dtype_label(dtype: np.dtype[Any]) -> str:
-    return "bfloat16" if dtype == np.dtype("V2") else str(dtype)
+    names = {np.dtype("V2"): "bfloat16", np.dtype("V1"): "one-byte voids, which float8 becomes"}
+    return names.get(dtype, str(dtype))
 
 
 def _read_npy(path: Path) -> dict[str, StoredTensor]:
@@ -296,7 +331,7 @@ def _read_npz(path: Path) -> dict[str, StoredTensor]:
                 tensors[name] = StoredTensor(
                     name, path, _dtype_label(dtype), shape, nbytes, _npz_reader(path, name)
                 )
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except _BAD_ARCHIVE as error:
         raise SourceError(
             f"not a readable .npz archive ({error})", where=path, remedy="write it again"
         ) from None
@@ -308,77 +343,9 @@ def _npz_reader(path: Path, name: str) -> Callable[[], AnyArray]:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return _bfloat16_view(archive[name])
-        except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        except (*_BAD_ARCHIVE, ValueError) as error:
             raise SourceError(
                 f"{name!r} cannot be unpacked ({error})", where=path, remedy="write it again"
             ) from None
 
     return read
-
-
-# --- writing ---
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` only once it is complete and on disk.
-
-    Raises:
-        OutputError: The folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written ({error.strerror or error})",
-            where=path,
-            remedy="free space or choose another place",
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def make_folder(path: Path) -> Path:
-    """Create a folder for results, and check that it can be written before any work is done.
-
-    Raises:
-        OutputError: It cannot be created or written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"this folder cannot be written ({error.strerror or error})",
-            where=path,
-            remedy="choose another with -o",
-        ) from None
-    return path
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header line; None becomes an empty field, NumPy scalars numbers."""
-    with replacing(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-        text.detach()  # flushes, and leaves closing to `replacing`
-
-
-def write_safetensors(
-    path: Path, tensors: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write named arrays as a safetensors file; bfloat16 and float8 as ml_dtypes arrays."""
-    from safetensors.numpy import save
-
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    content = save(contiguous, dict(metadata or {}))
-    with replacing(path) as file:
-        file.write(content)

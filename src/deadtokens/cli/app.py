@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from deadtokens import __version__
 from deadtokens.cli import commands
-from deadtokens.errors import DeadtokensError
+from deadtokens.errors import DeadtokensError, plain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,12 +47,15 @@ def main(
 
 def run() -> None:
     """Run the program; bad input ends in one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DeadtokensError as error:
         if _debug:
             raise
-        sys.exit(f"error: {' '.join(str(error).splitlines())}")
+        sys.exit(f"error: {plain(' '.join(str(error).splitlines()))}")
     except (MemoryError, OSError) as error:
         if _debug:
             raise

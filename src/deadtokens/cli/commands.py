@@ -97,12 +97,15 @@ def census(
 
     from deadtokens.census import census as take_census
     from deadtokens.cli import display
-    from deadtokens.exports import write_census
-    from deadtokens.files import make_folder
+    from deadtokens.exports import CENSUS_FILES, check_spares, write_census
+    from deadtokens.sources import open_matrix
+    from deadtokens.writing import make_folder
 
     if output is not None:
         make_folder(output)
-    matrix = _open(source, tensor)
+    matrix = open_matrix(source, tensor)
+    if output is not None:
+        check_spares(matrix, [output / name for name in CENSUS_FILES])
     found = take_census(matrix)
     vectors = matrix.format.values(matrix.codes[found.group_first]).astype(np.float64)
     norms = np.sqrt((vectors**2).sum(axis=1))
@@ -193,21 +196,32 @@ def measure(
     from deadtokens.census import load_mask, rows_to_measure, snowball_of
     from deadtokens.cli import display
     from deadtokens.errors import SelectionError
-    from deadtokens.exports import MATRIX_LIMIT, write_cluster, write_measurement
-    from deadtokens.files import make_folder
+    from deadtokens.exports import (
+        CLUSTER_FILES,
+        MATRIX_LIMIT,
+        check_spares,
+        write_cluster,
+        write_measurement,
+    )
+    from deadtokens.sources import open_matrix
     from deadtokens.statistics import measure as measure_snowball
+    from deadtokens.writing import check_place, make_folder
 
     if mask is not None and rows is not None:
         raise SelectionError("both --mask and --rows", remedy="give one of them")
     if save is not None:
         make_folder(save)
     if output is not None:
+        check_place(output)
         make_folder(output.parent)
-    matrix = _open(source, tensor)
-    chosen = load_mask(mask, matrix) if mask else rows_to_measure(matrix, rows)
+    matrix = open_matrix(source, tensor)
+    places = [output] if output is not None else []
+    places += [save / name for name in CLUSTER_FILES] if save is not None else []
+    check_spares(matrix, places)
+    chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
     snowball = snowball_of(matrix, chosen)
     measurement = measure_snowball(snowball, epsilon, touching)
-    which = f"mask {mask}" if mask else f"rows {rows or matrix.default_rows}"
+    which = f"mask {mask}" if mask is not None else f"rows {rows or matrix.default_rows}"
     if json:
         display.print_json(_facts(matrix, which, measurement))
     else:
@@ -238,12 +252,6 @@ def demo(
         folder = output / name.partition(":")[2] if output else None
         display.heading(f"deadtokens measure {name}")
         measure(name, output=folder / "measured.csv" if folder else None, save=folder)
-
-
-def _open(source: str, tensor: str | None) -> Matrix:
-    from deadtokens.sources import open_matrix
-
-    return open_matrix(source, tensor)
 
 
 def _facts(matrix: Matrix, which: str, measurement: Measurement) -> dict[str, Any]:

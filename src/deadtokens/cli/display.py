@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from deadtokens.census import Census
+from deadtokens.errors import plain
 from deadtokens.exports import Written
 from deadtokens.sources import Matrix
 from deadtokens.statistics import Cell, Connectivity, Measurement
 
 _GROUPS_SHOWN = 40
 _THRESHOLDS_SHOWN = 12
-_NARROWEST_FILE = 120  # a file or pipe has no width of its own; tables must not be cut there
+_NARROWEST_FILE = 10_000  # a file or pipe has no width of its own; tables must not be cut there
 
 _SECTIONS: dict[str, dict[str, str]] = {
     "Basic counts": {
@@ -67,7 +68,7 @@ def _console() -> Console:
 
 def line(text: str) -> None:
     """One line of a result."""
-    _console().print(Text(text), soft_wrap=True)
+    _console().print(Text(plain(text)), soft_wrap=True)
 
 
 def heading(text: str) -> None:
@@ -114,7 +115,7 @@ def candidates_table(rows: Sequence[dict[str, Any]], n_tensors: int) -> None:
         shape = " x ".join(f"{n:,}" for n in row["shape"])
         used = "used" if row["used"] else ""
         cells = (row["tensor"], row["role"], shape, row["dtype"], f"{row['bytes']:,}", row["file"])
-        table.add_row(*map(Text, (*cells, used)))
+        table.add_row(*(Text(plain(cell)) for cell in (*cells, used)))
     _console().print(table)
     line(f"{len(rows):,} of {n_tensors:,} tensors can hold token vectors")
 

@@ -56,7 +56,9 @@ def open_matrix(source: str | Path, tensor: str | None = None) -> Matrix:
     path = Path(source)
     choice = choose(_tensors(path), path, tensor, _tied(path))
     codes, fmt = matrix_codes(choice.tensor)
-    return Matrix(codes, fmt, str(source), choice.tensor.name, choice.reason)
+    return Matrix(
+        codes, fmt, str(source), choice.tensor.name, choice.reason, file=choice.tensor.path
+    )
 
 
 def inspect(source: str | Path, tensor: str | None = None) -> Inspection:
@@ -122,7 +124,7 @@ def _folder_tensors(folder: Path) -> dict[str, StoredTensor]:
 def _index_tensors(index: Path) -> dict[str, StoredTensor]:
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
-        isinstance(file, str) and file and Path(file).name == file for file in weight_map.values()
+        _is_file_name(file) for file in weight_map.values()
     ):
         raise SourceError(
             "not an index of shards: no 'weight_map' from tensor names to file names beside it",
@@ -138,6 +140,12 @@ def _index_tensors(index: Path) -> dict[str, StoredTensor]:
                 remedy="fetch the shards again",
             )
     return {name: shards[file][name] for name, file in weight_map.items()}
+
+
+def _is_file_name(file: object) -> bool:
+    """Whether it names a file in the index's own folder, and cannot lead out of it."""
+    plain = isinstance(file, str) and file not in ("", "..") and "\0" not in file
+    return plain and Path(str(file)).name == file
 
 
 def _tied(path: Path) -> bool | None:

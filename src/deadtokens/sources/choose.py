@@ -122,7 +122,7 @@ def choose(
         raise SourceError(
             "no 2-D floating-point tensor there that could hold token vectors",
             where=where,
-            remedy=f"the tensors are: {_listing(list(tensors))}",
+            remedy=f"the tensors are: {_described(tensors)}",
         )
     best = found[0]
     if best.role == "other":
@@ -172,6 +172,13 @@ def _several(found: list[Candidate], where: object) -> SourceError:
         where=where,
         remedy="choose one with --tensor",
     )
+
+
+def _described(tensors: Mapping[str, StoredTensor]) -> str:
+    facts = [
+        f"{t.name} ({t.dtype[:40]}, {' x '.join(map(str, t.shape))})" for t in tensors.values()
+    ]
+    return _listing(facts) or "none"
 
 
 def _listing(names: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ class Matrix:
         token_ids: Length V, int64: the token of each row where the rows are not the vocabulary
             from 0 up; -1 where it is not known. None where row i is token i.
         default_rows: Which rows `measure` takes unless told otherwise.
+        file: The file that holds the codes, None for a built-in.
         note: What a reader of results from this source has to know, or "".
     """
 
@@ -38,6 +40,7 @@ class Matrix:
     reason: str
     token_ids: npt.NDArray[np.int64] | None = None
     default_rows: Literal["duplicates", "all"] = "duplicates"
+    file: Path | None = None
     note: str = ""
 
     @property
@@ -99,7 +102,7 @@ def _as_float32(array: npt.NDArray[Any], tensor: StoredTensor) -> npt.NDArray[np
             row, column = (int(axis[0]) for axis in np.nonzero(inexact))
             raise SourceError(
                 f"tensor {tensor.name!r} is float64 and float32 does not hold every number "
-                f"(row {start + row}, column {column}: {wide[row, column]!r})",
+                f"(row {start + row}, column {column}: {float(wide[row, column])!r})",
                 where=tensor.path,
                 remedy=f"store it as one of {', '.join(FORMATS)}",
             )

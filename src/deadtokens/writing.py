@@ -1,0 +1,111 @@
+"""Results written to files: whole or not at all, and never over what is no plain file."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from deadtokens.errors import OutputError
+from deadtokens.files import AnyArray
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` only once it is complete and on disk.
+
+    Raises:
+        OutputError: The folder cannot be written, or the disk is full.
+    """
+    path = check_place(path)
+    temporary = path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            where=path,
+            remedy="free space or choose another place",
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> Path:
+    """The place of a result, links followed; nothing but a plain file there may be replaced.
+
+    Raises:
+        OutputError: There is a folder, device or pipe, or the name cannot be one.
+    """
+    try:
+        real = Path(os.path.realpath(path))
+        mode = real.stat().st_mode
+    except FileNotFoundError:
+        return real
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            where=path,
+            remedy="choose another place",
+        ) from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise OutputError(
+            f"cannot be written (it is {kind})", where=path, remedy="choose another place"
+        )
+    return real
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder for results, and check that it can be written before any work is done.
+
+    Raises:
+        OutputError: It cannot be created or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"this folder cannot be written ({error.strerror or error})",
+            where=path,
+            remedy="choose another with -o",
+        ) from None
+    return path
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file with a header line; None becomes an empty field, NumPy scalars numbers."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        text.detach()  # flushes, and leaves closing to `replacing`
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write named arrays as a safetensors file; bfloat16 and float8 as ml_dtypes arrays."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    content = save(contiguous, dict(metadata or {}))
+    with replacing(path) as file:
+        file.write(content)
