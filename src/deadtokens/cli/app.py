@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deadtokens import __version__
-from deadtokens.cli import commands
+from deadtokens.cli import commands, sweeping
 from deadtokens.errors import DeadtokensError, plain
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command()(commands.inspect)
 app.command()(commands.census)
 app.command()(commands.measure)
+app.command()(sweeping.sample)
+app.command()(sweeping.sweep)
 app.command()(commands.demo)
 
 _debug = False

@@ -11,8 +11,11 @@ import numpy.typing as npt
 from deadtokens.formats import Codes
 from deadtokens.kernels.types import (
     BoolArray,
+    Float32Array,
+    Float64Array,
     Int32Array,
     Int64Array,
+    OrdinalArray,
     RealArray,
     UInt32Array,
     UInt64Array,
@@ -62,21 +65,33 @@ def fill_blocks(x: RealArray, blocks: RealArray) -> None:
     blocks[:] = x[rows].reshape(blocks.shape[0], BLOCK, -1).transpose(0, 2, 1)
 
 
-def _listed(x: RealArray, centre: RealArray, h: float) -> npt.NDArray[Any]:
-    return np.abs(x - centre) >= h
+def _listed(blocks: RealArray, n: int, centre: RealArray, h: float) -> npt.NDArray[Any]:
+    exists = (np.arange(len(blocks))[:, None] * BLOCK + np.arange(BLOCK) < n)[:, None, :]
+    return (np.abs(blocks - centre[:, None]) >= h) & exists
 
 
-def count_listed(x: RealArray, centre: RealArray, h: float, counts: Int64Array) -> None:
+def count_listed(
+    blocks: RealArray, n: int, centre: RealArray, h: float, counts: Int64Array
+) -> None:
     """Twin of `pairs.count_listed`."""
-    counts[:] = _listed(x, centre, h).sum(axis=1)
+    counts[:] = _listed(blocks, n, centre, h).sum(axis=(1, 2))
 
 
 def fill_lists(
-    x: RealArray, centre: RealArray, h: float, starts: Int64Array, lists: Int32Array
+    blocks: RealArray,
+    n: int,
+    centre: RealArray,
+    h: float,
+    starts: Int64Array,
+    dimensions: Int32Array,
+    members: Int32Array,
+    values: RealArray,
 ) -> None:
     """Twin of `pairs.fill_lists`."""
     del starts
-    lists[:] = np.nonzero(_listed(x, centre, h))[1]
+    listed = _listed(blocks, n, centre, h)
+    dimensions[:], members[:] = np.nonzero(listed)[1:]
+    values[:] = blocks[listed]
 
 
 def pair_distance(a: RealArray, b: RealArray) -> float:
@@ -88,14 +103,16 @@ def distance_slab(
     x: RealArray,
     blocks: RealArray,
     starts: Int64Array,
-    lists: Int32Array,
+    dimensions: Int32Array,
+    members: Int32Array,
+    values: RealArray,
     exact_from: float,
     n: int,
     a: int,
     slab: RealArray,
 ) -> None:
     """Twin of `pairs.distance_slab`: every dimension of every pair."""
-    del x, starts, lists, exact_from, n
+    del x, starts, dimensions, members, values, exact_from, n
     for b in range(a, len(blocks)):
         differences = np.abs(blocks[a][:, :, None] - blocks[b][:, None, :])
         slab[:, (b - a) * BLOCK : (b - a + 1) * BLOCK] = differences.max(axis=0)
@@ -153,9 +170,10 @@ def nearest_outside(
                     ends[label] = i, j
 
 
-def any_pair_within(x: RealArray, touching: float) -> bool:
+def any_pair_within(x: RealArray, touching: float, visits: int) -> bool:
     """Twin of `pairs.any_pair_within`."""
-    return any(
+    near = (abs(b[0] - a[0]) <= touching for a, b in itertools.combinations(x, 2))
+    return sum(near) > visits or any(
         bool(np.abs(a - b).max(initial=0) <= touching) for a, b in itertools.combinations(x, 2)
     )
 
@@ -163,3 +181,79 @@ def any_pair_within(x: RealArray, touching: float) -> bool:
 def count_differing(x: RealArray, counts: Int32Array) -> None:
     """Twin of `pairs.count_differing`."""
     counts[:] = (x[:, None, :] != x[None, :, :]).sum(axis=2)
+
+
+def population_row(
+    populations: Int64Array,
+    ranks: Int64Array,
+    bins: Int64Array,
+    row: Float64Array,
+    counts: Int64Array,
+) -> None:
+    """Twin of `separation.population_row`."""
+    ordered = np.sort(populations)[::-1]
+    at_ranks = np.where(ranks <= ordered.size, ordered[np.minimum(ranks, ordered.size) - 1], 0)
+    place = np.searchsorted(bins, at_ranks, side="right") - 1
+    np.add.at(counts, (np.arange(ranks.size), place), 1)
+    holes = ordered[ordered >= 2]
+    row[:12] = 0
+    row[[0, 4]] = ordered.sum()
+    row[[1, 2, 3, 5]] = ordered.size, holes.size, ordered.size - holes.size, holes.sum()
+    if holes.size:
+        median = holes[::-1][(holes.size - 1) // 2]
+        row[6:11] = holes[0], holes[-1], holes.mean(), median, holes[:2].sum()
+    if holes.size > 1:
+        weighted = (np.arange(holes.size, 0, -1) * holes).sum()
+        row[11] = 2 * weighted / (holes.size * holes.sum()) - (holes.size + 1) / holes.size
+
+
+def distance_row(
+    ordinals: OrdinalArray,
+    lowest: Int64Array,
+    first: Int64Array,
+    values: Float32Array,
+    epsilon: float,
+    touching: float,
+    row: Float64Array,
+) -> bool:
+    """Twin of `separation.distance_row`: all pairs, however many."""
+    m = len(ordinals)
+    row[12:] = 0, 0, 0, 1, 1, 1, 1, 1
+    if m == 1:
+        return True
+    x = values[first[:-1] + ordinals - lowest]
+    left, right = np.triu_indices(m, 1)
+    distances = np.sort(np.abs(x[left] - x[right]).max(axis=1))
+    median = distances[(distances.size - 1) // 2]
+    extent = distances[-1], distances.mean(dtype=np.float64), median
+    row[12:15] = np.array(extent, dtype=np.float64) / epsilon
+    complete, empty = distances[-1] <= touching, distances[0] > touching
+    row[15:] = (1, 0, m, 1, 1) if complete else (m, m, 1, 1, 0)
+    return bool(complete or empty)
+
+
+def chunk_rows(
+    offsets: Int64Array,
+    populations: Int64Array,
+    ordinals: OrdinalArray,
+    lowest: Int64Array,
+    first: Int64Array,
+    values: Float32Array,
+    epsilon: float,
+    touching: float,
+    ranks: Int64Array,
+    bins: Int64Array,
+    rows: Float64Array,
+    done: BoolArray,
+    ranked: Int64Array,
+) -> None:
+    """Twin of `separation.chunk_rows`."""
+    for i, (begin, end) in enumerate(itertools.pairwise(offsets[: len(rows) + 1])):
+        population_row(populations[begin:end], ranks, bins, rows[i], ranked)
+        cells = ordinals[begin:end]
+        done[i] = distance_row(cells, lowest, first, values, epsilon, touching, rows[i])
+
+
+def look_up(ordinals: OrdinalArray, lattice: Float32Array, values: Float32Array) -> None:
+    """Twin of `separation.look_up`."""
+    values[:] = lattice[len(lattice) // 2 + ordinals.astype(np.int64)]

@@ -1,0 +1,262 @@
+"""The commands that simulate: sweep and sample."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deadtokens.kernels.types import Float64Array
+    from deadtokens.runs import RunFolder
+    from deadtokens.sweep import Progress, Sweep
+
+_LONG_SECONDS = 10.0
+
+
+class Noise(StrEnum):
+    """Kinds of noise."""
+
+    GAUSSIAN = "gaussian"
+    LAPLACE = "laplace"
+    UNIFORM = "uniform"
+
+
+class Intermediate(StrEnum):
+    """What centroid + noise is rounded to first."""
+
+    FLOAT32 = "float32"
+    EXACT = "exact"
+
+
+class Sampler(StrEnum):
+    """Ways to draw a trial."""
+
+    AUTO = "auto"
+    OCCUPANCY = "occupancy"
+    DIRECT = "direct"
+
+
+Centroid = Annotated[
+    str,
+    typer.Option(
+        "--centroid",
+        metavar="FILE[:key]",
+        help="The centre: a 1-D tensor in a .safetensors, .npy or .npz file, as census writes it.",
+        show_default=False,
+    ),
+]
+Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens of a trial.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of all random streams.")]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        "--epsilon",
+        metavar="E",
+        help="The length in which distances are quoted; by default the ULP of the centroid's "
+        "largest value.",
+    ),
+]
+Touching = Annotated[
+    float | None,
+    typer.Option(
+        "--touching",
+        metavar="X",
+        help="The distance up to which two vectors touch; by default 2 epsilon.",
+    ),
+]
+NoiseOption = Annotated[
+    Noise, typer.Option("--noise", help="Kind of noise; sigma is its standard deviation.")
+]
+Format = Annotated[str, typer.Option("--format", metavar="F", help="Storage format.")]
+IntermediateOption = Annotated[
+    Intermediate,
+    typer.Option("--intermediate", help="What centroid + noise is rounded to before the format."),
+]
+SamplerOption = Annotated[
+    Sampler, typer.Option("--sampler", help="How trials are drawn; auto is a fixed rule.")
+]
+
+
+def sweep(
+    centroid: Centroid,
+    sigma: Annotated[
+        str,
+        typer.Option(
+            "--sigma",
+            metavar="SPEC",
+            help="A number, a comma list, A:B:N (evenly spaced) or A:B:N:log.",
+            show_default=False,
+        ),
+    ],
+    tokens: Tokens,
+    trials: Annotated[int, typer.Option("--trials", metavar="T", help="Trials of each sigma.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="RUN", help="The run folder.", show_default=False),
+    ],
+    seed: Seed = 42,
+    epsilon: Epsilon = None,
+    touching: Touching = None,
+    noise: NoiseOption = Noise.GAUSSIAN,
+    format: Format = "bfloat16",  # noqa: A002
+    intermediate: IntermediateOption = Intermediate.FLOAT32,
+    sampler: SamplerOption = Sampler.AUTO,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="W", min=1, help="Threads; all cores by default."),
+    ] = None,
+) -> None:
+    """Simulate synthetic snowballs, for one sigma or many.
+
+    Each trial is noise around the centroid, rounded to the format and measured as a real cluster
+    is. The rows are kept in the run folder; the same command again resumes, more --trials extend.
+    """
+    import os
+
+    from deadtokens.cli import display
+    from deadtokens.errors import SelectionError
+    from deadtokens.pictures import write_figures
+    from deadtokens.runs import RunFolder
+    from deadtokens.sweep import finish, parse_sigmas, plan
+
+    started = time.perf_counter()
+    if trials < 1:
+        raise SelectionError(f"{trials} trials", remedy="give at least one")
+    planned = plan(
+        _load_centroid(centroid),
+        parse_sigmas(sigma),
+        tokens,
+        seed=seed,
+        epsilon=epsilon,
+        touching=touching,
+        noise=noise.value,
+        format=format,
+        intermediate=intermediate.value,
+        sampler=sampler.value,
+    )
+    n_workers = workers or os.cpu_count() or 1
+    run = RunFolder.create(output, planned.specification(), planned.centroid)
+    with run.locked():
+        progress = _simulate(planned, run, trials, n_workers)
+        totals = finish(planned, run)
+        seconds = time.perf_counter() - started
+        pictures = write_figures(run.path / "figures", planned, totals)
+    display.sweep_tables(totals)
+    held = sum(len(of_sigma.rows) for of_sigma in totals)
+    written = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+    display.sweep_closing(planned, held, progress.done, seconds, written)
+    for name in ("trials.csv", "summary.csv", "elements.npz"):
+        path = run.path / name
+        display.message(f"wrote {path}: {display.size(path.stat().st_size)}")
+    display.message(f"wrote {run.path / 'figures'}: {', '.join(path.name for path in pictures)}")
+
+
+def sample(
+    centroid: Centroid,
+    sigma: Annotated[
+        float,
+        typer.Option("--sigma", metavar="S", help="Standard deviation.", show_default=False),
+    ],
+    tokens: Tokens,
+    trial: Annotated[int, typer.Option("--trial", metavar="I", help="Number of the trial.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE.safetensors", help="The file.", show_default=False
+        ),
+    ],
+    seed: Seed = 42,
+    noise: NoiseOption = Noise.GAUSSIAN,
+    format: Format = "bfloat16",  # noqa: A002
+    intermediate: IntermediateOption = Intermediate.FLOAT32,
+    sampler: SamplerOption = Sampler.AUTO,
+) -> None:
+    """Write one trial of a sweep as a matrix.
+
+    All tokens by all dimensions, in the storage format. `deadtokens measure FILE --rows all` with
+    the sweep's epsilon gives the statistics that the sweep recorded for that trial.
+    """
+    from deadtokens.cli import display
+    from deadtokens.cloud import Cloud
+    from deadtokens.sampling import sample as draw
+    from deadtokens.writing import check_place, make_folder, write_safetensors
+
+    cloud = Cloud(
+        _load_centroid(centroid),
+        sigma,
+        noise=noise.value,
+        format=format,
+        intermediate=intermediate.value,
+    )
+    check_place(output)
+    make_folder(output.parent)
+    snowball = draw(cloud, tokens, trial=trial, seed=seed, sampler=sampler.value)
+    codes = snowball.codes[snowball.row_order()].view(snowball.format.float_dtype)
+    metadata = {"origin": "sample", "sigma": repr(sigma), "trial": str(trial), "seed": str(seed)}
+    write_safetensors(output, {"tokens": codes}, metadata)
+    size = display.size(output.stat().st_size)
+    display.message(f"wrote {output}: tokens {tokens:,} x {cloud.d:,} {format}, {size}")
+
+
+def _load_centroid(spec: str) -> Float64Array:
+    """A centroid from a file, with a note of what it is and what that means."""
+    import numpy as np
+
+    from deadtokens.cli import display
+    from deadtokens.errors import SelectionError
+    from deadtokens.files import load_array, load_metadata
+
+    array = load_array(spec, "centroid")
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fV":  # V: ml_dtypes
+        raise SelectionError(
+            f"a centroid of shape {list(array.shape)} and dtype {array.dtype}",
+            where=spec,
+            remedy="give one floating-point number per dimension",
+        )
+    values = array.astype(np.float64)
+    display.message(
+        f"centroid {spec}: {values.size:,} dimensions, norm {float(np.linalg.norm(values)):.6g}"
+    )
+    if load_metadata(spec).get("origin") == "census":
+        display.message(
+            "note: this centroid is a mean of rounded rows. Trials around it are more alike than "
+            "those around the centre of the noise, unless sigma is well above the ULP: dimensions "
+            "that did not split sit in the middle of their cell"
+        )
+    return values
+
+
+def _simulate(planned: Sweep, run: RunFolder, trials: int, workers: int) -> Progress:
+    """Estimate, then simulate with a progress bar where there is a terminal and it takes long."""
+    from deadtokens.cli import display
+    from deadtokens.sweep import estimate, simulate
+
+    lacking = sum(count for i in range(len(planned.sigmas)) for _, count in run.missing(i, trials))
+    wanted = trials * len(planned.sigmas)
+    long = False
+    if lacking:
+        expected = estimate(planned, trials, workers)
+        seconds = expected.seconds * lacking / wanted
+        long = seconds > _LONG_SECONDS
+        display.message(
+            f"{lacking:,} of {wanted:,} trials to do: about {display.duration(seconds)} on "
+            f"{workers} threads, {display.size(expected.peak_bytes)} of memory for their work"
+        )
+    try:
+        with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
+            return simulate(planned, run, trials, workers=workers, report=report)
+    except KeyboardInterrupt:
+        display.message(
+            f"interrupted; finished trials are kept. To go on: {shlex.join(_command())}"
+        )
+        raise typer.Exit(130) from None
+
+
+def _command() -> list[str]:
+    return ["deadtokens", *sys.argv[1:]]

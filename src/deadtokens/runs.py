@@ -1,0 +1,255 @@
+"""The run folder: a specification, its parts, and what they come to. No science in here.
+
+    manifest.json         the specification, its digest, versions, machine
+    centroid.safetensors  the centre that the trials were drawn around
+    parts/                append-only Parquet, a file per range of trials of one sigma
+    lock                  held by the process that writes here; the system frees it if that dies
+
+A part is written under a temporary name, flushed and renamed, so that whatever is in parts/ is
+whole. What is missing is found by looking, never remembered: resuming and extending are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import platform
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deadtokens.errors import OutputError, SelectionError, SourceError
+from deadtokens.files import load_array
+from deadtokens.kernels.types import Float64Array, Int64Array
+from deadtokens.statistics import COLUMNS
+from deadtokens.trials import STATISTICS, Batch
+from deadtokens.writing import make_folder, replacing, write_safetensors
+
+_PART_NAME = re.compile(r"s(\d{4,})-t(\d{12})-n(\d{6,})\.parquet")
+# Everything that counts something is a whole number.
+INTEGER_COLUMNS = frozenset(
+    name for name in COLUMNS if name.startswith(("n_", "total", "black", "largest_bh", "smallest"))
+) | {"trial_id", "top2_population", "largest_component_size"}
+_VERSIONED = ("deadtokens", "numpy", "scipy", "numba", "ml_dtypes", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Trials first .. first + count - 1 of the sigma of that index, in a file."""
+
+    sigma_index: int
+    first: int
+    count: int
+    path: Path
+
+
+class RunFolder:
+    """A folder that holds one specification's trials.
+
+    Use `create` or `open`.
+
+    Attributes:
+        path: The folder.
+        specification: What the trials are, JSON values only.
+    """
+
+    def __init__(self, path: Path, specification: dict[str, Any]) -> None:
+        self.path = path
+        self.specification = specification
+
+    @classmethod
+    def create(cls, path: Path, specification: dict[str, Any], centroid: Float64Array) -> RunFolder:
+        """Make the folder for a specification, or go on with it if it is there.
+
+        Raises:
+            SelectionError: The folder holds another specification; the fields that differ are
+                named.
+            OutputError: It cannot be written, or holds other things than a run.
+        """
+        make_folder(path)
+        manifest = path / "manifest.json"
+        if manifest.exists():
+            held = cls.open(path)
+            differing = sorted(
+                name
+                for name in held.specification.keys() | specification.keys()
+                if held.specification.get(name) != specification.get(name)
+            )
+            if differing:
+                raise SelectionError(
+                    f"this folder holds a run of another specification: {', '.join(differing)} "
+                    f"{'differs' if len(differing) == 1 else 'differ'}",
+                    where=path,
+                    remedy="choose another folder with -o, or repeat that run's options",
+                )
+            return held
+        (path / "parts").mkdir(exist_ok=True)
+        if any((path / "parts").iterdir()):
+            raise OutputError(
+                "this folder has parts of a run but no manifest.json",
+                where=path,
+                remedy="choose another folder with -o",
+            )
+        write_safetensors(path / "centroid.safetensors", {"centroid": centroid})
+        facts = {
+            "specification": specification,
+            "digest": digest(specification),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: metadata.version(name) for name in _VERSIONED},
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        }
+        with replacing(manifest) as file:
+            file.write((json.dumps(facts, indent=2) + "\n").encode())
+        return cls(path, specification)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises:
+            SourceError: It is none, or its manifest was changed.
+        """
+        manifest = path / "manifest.json"
+        try:
+            facts = json.loads(manifest.read_text(encoding="utf-8"))
+            specification, expected = facts["specification"], facts["digest"]
+        except OSError as error:
+            raise SourceError(
+                f"not a run folder ({error.strerror or error})", where=manifest
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise SourceError("not a run's manifest", where=manifest) from None
+        if not isinstance(specification, dict) or digest(specification) != expected:
+            raise SourceError(
+                "the manifest does not match its digest: it was edited",
+                where=manifest,
+                remedy="restore it, or run again into another folder",
+            )
+        return cls(path, specification)
+
+    def centroid(self) -> Float64Array:
+        """(d,) float64: the centre that the trials were drawn around."""
+        return np.asarray(load_array(str(self.path / "centroid.safetensors"), "centroid"))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing here; the lock goes with the process that holds it.
+
+        Raises:
+            OutputError: Another process holds it.
+        """
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise OutputError(
+                    "another process is writing this run",
+                    where=self.path,
+                    remedy="wait for it, or choose another folder with -o",
+                ) from None
+            yield
+
+    def parts(self, sigma_index: int) -> list[Part]:
+        """The parts of a sigma, by first trial."""
+        found = []
+        for path in (self.path / "parts").iterdir():
+            match = _PART_NAME.fullmatch(path.name)
+            if match and int(match[1]) == sigma_index:
+                found.append(Part(sigma_index, int(match[2]), int(match[3]), path))
+        return sorted(found, key=lambda part: part.first)
+
+    def missing(self, sigma_index: int, n_trials: int) -> list[tuple[int, int]]:
+        """Ranges (first, count) of trials 0 .. n_trials - 1 that no part holds."""
+        gaps = []
+        reached = 0
+        for part in self.parts(sigma_index):
+            if reached < min(part.first, n_trials):
+                gaps.append((reached, min(part.first, n_trials) - reached))
+            reached = max(reached, part.first + part.count)
+        if reached < n_trials:
+            gaps.append((reached, n_trials - reached))
+        return gaps
+
+    def write(self, sigma_index: int, batch: Batch) -> int:
+        """Write a batch as a part; returns its size in bytes.
+
+        Raises:
+            OutputError: The disk is full, or the folder is gone.
+        """
+        count = len(batch.rows)
+        columns: dict[str, Any] = {"trial_id": np.arange(batch.first, batch.first + count)}
+        for name, values in zip(STATISTICS, batch.rows.T, strict=True):
+            columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
+        totals = {
+            b"elements": _packed(batch.elements),
+            b"ranked": _packed(batch.ranked),
+            b"power_sums": json.dumps([str(power) for power in batch.power_sums]).encode(),
+        }
+        table = pa.table(columns).replace_schema_metadata(totals)
+        name = f"s{sigma_index:04d}-t{batch.first:012d}-n{count:06d}.parquet"
+        path = self.path / "parts" / name
+        with replacing(path) as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        return path.stat().st_size
+
+    def read(self, part: Part) -> Batch:
+        """A part's trials.
+
+        Raises:
+            SourceError: The file is damaged.
+        """
+        try:
+            table = pq.read_table(part.path, page_checksum_verification=True)
+            trials = table["trial_id"].to_numpy()
+            rows = np.stack([table[name].to_numpy() for name in STATISTICS], axis=1)
+            facts = table.schema.metadata
+            elements, ranked = (_unpacked(facts[name]) for name in (b"elements", b"ranked"))
+            power_sums = tuple(int(power) for power in json.loads(facts[b"power_sums"]))
+        except (OSError, ValueError, KeyError, TypeError, zlib.error, pa.ArrowException) as error:
+            raise _damaged(part, str(error).splitlines()[0]) from None
+        if not np.array_equal(trials, np.arange(part.first, part.first + part.count)):
+            raise _damaged(part, "it holds other trials than its name says")
+        return Batch(part.first, rows.astype(np.float64), ranked, elements, power_sums)
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """Open the run folder of a sweep.
+
+    Raises:
+        SourceError: It is none, or its manifest was changed.
+    """
+    return RunFolder.open(Path(path))
+
+
+def digest(specification: Mapping[str, Any]) -> str:
+    """SHA-256 of a specification in a canonical form."""
+    canonical = json.dumps(specification, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _packed(counts: Int64Array) -> bytes:
+    return zlib.compress(counts.astype("<i8").tobytes(), level=1)
+
+
+def _unpacked(content: bytes) -> Int64Array:
+    return np.frombuffer(zlib.decompress(content), dtype="<i8").astype(np.int64)
+
+
+def _damaged(part: Part, why: str) -> SourceError:
+    return SourceError(
+        f"this part is damaged ({why})",
+        where=part.path,
+        remedy="delete it and run the same command again: its trials are made anew",
+    )

@@ -1,0 +1,458 @@
+"""Sweeps and their run folders: the same bytes however they were made, or one clear refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deadtokens.errors import DeadtokensError, OutputError, SelectionError, SourceError
+from deadtokens.files import load_array
+from deadtokens.runs import RunFolder
+from deadtokens.sampling import sample
+from deadtokens.statistics import COLUMNS, measure
+from deadtokens.summaries import SUMMARY_COLUMNS
+from deadtokens.sweep import estimate, finish, parse_sigmas, plan, simulate, sweep
+from deadtokens.trials import STATISTICS
+from deadtokens.writing import write_safetensors
+
+CENTROID = np.random.default_rng(0).standard_t(4.5, 60) * 2.5e-3
+SIGMAS = [1e-9, 1e-8, 1e-4]
+OPTIONS: dict[str, Any] = {"n_tokens": 50, "seed": 3}
+
+
+def run_into(path: Path, trials: int = 40, **options: Any) -> bytes:
+    """The bytes of trials.csv of a sweep, made with the given workers and size of parts."""
+    workers, part = options.pop("workers", 1), options.pop("part_trials", None)
+    planned = plan(CENTROID, SIGMAS, **OPTIONS, **options)
+    run = RunFolder.create(path, planned.specification(), planned.centroid)
+    with run.locked():
+        simulate(planned, run, trials, workers=workers, part_trials=part)
+        finish(planned, run)
+    return (path / "trials.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run_into(folder)
+    return folder
+
+
+# --- what is written ---
+
+
+def test_trials_csv_is_the_contract(undisturbed: Path) -> None:
+    table = pd.read_csv(undisturbed / "trials.csv")
+    assert tuple(table.columns[:22]) == (*COLUMNS, "sigma")
+    assert (undisturbed / "trials.csv").read_text().startswith("trial_id,n_tokens,")
+    assert table["sigma"].tolist() == [sigma for sigma in SIGMAS for _ in range(40)]
+    assert table["trial_id"].tolist() == [*range(40)] * 3
+    assert set(table["format"]) == {"bfloat16"}
+
+
+def test_each_row_is_its_trial_measured(undisturbed: Path) -> None:
+    table = pd.read_csv(undisturbed / "trials.csv")
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    for index in (0, 2):
+        for trial in (0, 17, 39):
+            snowball = sample(
+                planned.cloud(index), 50, trial=trial, seed=3, sampler=planned.samplers[index]
+            )
+            row = measure(snowball, planned.spec.epsilon, planned.spec.touching).row
+            recorded = table.iloc[index * 40 + trial]
+            for name in STATISTICS:
+                assert recorded[name] == pytest.approx(row[name], rel=1e-12), name
+
+
+def test_summary_is_that_of_pandas(undisturbed: Path) -> None:
+    summary = pd.read_csv(undisturbed / "summary.csv")
+    assert tuple(summary.columns) == SUMMARY_COLUMNS
+    table = pd.read_csv(undisturbed / "trials.csv")
+    for (sigma, metric), line in summary.set_index(["sigma", "metric"]).iterrows():
+        described = table.loc[table["sigma"] == sigma, metric].describe()
+        names = {"std": "std", "min": "min", "q25": "25%", "median": "50%", "q75": "75%"}
+        for ours, theirs in {**names, "mean": "mean", "max": "max"}.items():
+            assert line[ours] == pytest.approx(described[theirs], rel=1e-9, abs=1e-9)
+    assert len(summary) == 3 * 20
+
+
+def test_elements_are_pooled_over_every_token_and_dimension(undisturbed: Path) -> None:
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    with np.load(undisturbed / "elements.npz") as held:
+        for index, sampler in enumerate(planned.samplers):
+            deviations = np.concatenate(
+                [
+                    (
+                        s.values()[s.row_order()].astype(np.float64)
+                        - planned.centroid.astype(np.float32).astype(np.float64)
+                    ).ravel()
+                    for trial in range(40)
+                    for s in [
+                        sample(planned.cloud(index), 50, trial=trial, seed=3, sampler=sampler)
+                    ]
+                ]
+            )
+            assert held[f"count_{index}"].sum() == deviations.size == 50 * 60 * 40
+            assert held["mean"][index] == pytest.approx(deviations.mean(), rel=1e-9)
+            assert held["std"][index] == pytest.approx(deviations.std(), rel=1e-9)
+            described = pd.Series(deviations)
+            centred = described - described.mean()
+            skewness = (centred**3).mean() / deviations.std() ** 3
+            kurtosis = (centred**4).mean() / deviations.std() ** 4 - 3
+            assert held["skewness"][index] == pytest.approx(skewness, rel=1e-6)
+            assert held["excess_kurtosis"][index] == pytest.approx(kurtosis, rel=1e-6)
+        assert planned.samplers[2] == "direct"
+        assert "edges_2" in held
+        assert "edges_0" not in held
+
+
+def test_manifest_says_what_was_run(undisturbed: Path) -> None:
+    facts = json.loads((undisturbed / "manifest.json").read_text())
+    assert facts["specification"]["sigmas"] == SIGMAS
+    assert facts["specification"]["samplers"] == ["occupancy", "occupancy", "direct"]
+    assert {"deadtokens", "numpy", "numba"} <= set(facts["versions"])
+    held = load_array(str(undisturbed / "centroid.safetensors"), "centroid")
+    assert np.array_equal(held, CENTROID)
+
+
+# --- the same however it was made ---
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"workers": 2},
+        {"workers": 3, "part_trials": 1},
+        {"workers": 2, "part_trials": 7},
+        {"part_trials": 1000},
+    ],
+    ids=str,
+)
+def test_bytes_do_not_depend_on_workers_or_parts(
+    undisturbed: Path, tmp_path: Path, how: dict[str, int]
+) -> None:
+    assert run_into(tmp_path, **how) == (undisturbed / "trials.csv").read_bytes()
+    for name in ("summary.csv", "elements.npz"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_more_trials_extend_a_run(undisturbed: Path, tmp_path: Path) -> None:
+    run_into(tmp_path, trials=15)
+    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    assert run_into(tmp_path, trials=40) == (undisturbed / "trials.csv").read_bytes()
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    assert parts.items() <= after.items()
+    assert run_into(tmp_path, trials=10) == (undisturbed / "trials.csv").read_bytes()
+
+
+def test_lost_parts_are_made_anew(undisturbed: Path, tmp_path: Path) -> None:
+    run_into(tmp_path, part_trials=9)
+    for path in sorted((tmp_path / "parts").iterdir())[::2]:
+        path.unlink()
+    (tmp_path / "parts" / ".1.2.tmp").write_bytes(b"left by a killed process")
+    assert run_into(tmp_path, part_trials=4) == (undisturbed / "trials.csv").read_bytes()
+
+
+def test_seed_sigma_and_trial_alone_decide(tmp_path: Path) -> None:
+    """A sigma's trials are the same whatever other sigmas are swept."""
+    alone = sweep(CENTROID, 1e-8, 50, 20, tmp_path / "alone", seed=3)
+    among = sweep(CENTROID, [1e-8, 2e-8], 50, 20, tmp_path / "among", seed=3)
+    other = sweep(CENTROID, 1e-8, 50, 20, tmp_path / "other", seed=4)
+    assert np.array_equal(alone[0].rows, among[0].rows)
+    assert not np.array_equal(alone[0].rows, other[0].rows)
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"seed": 4}, "seed"),
+        ({"n_tokens": 51}, "n_tokens"),
+        ({"epsilon": 1e-3}, "epsilon"),
+        ({"noise": "laplace"}, "noise"),
+        ({"intermediate": "exact"}, "intermediate"),
+        ({"sampler": "direct"}, "samplers"),
+    ],
+)
+def test_another_specification_is_refused(
+    undisturbed: Path, change: dict[str, Any], field: str
+) -> None:
+    planned = plan(CENTROID, SIGMAS, **{**OPTIONS, **change})
+    with pytest.raises(SelectionError, match=field):
+        RunFolder.create(undisturbed, planned.specification(), planned.centroid)
+
+
+def test_another_centroid_or_sigma_is_refused(undisturbed: Path) -> None:
+    for centroid, sigmas, field in (
+        (CENTROID * 2, SIGMAS, "centroid_sha256"),
+        (CENTROID, SIGMAS[:2], "sigmas"),
+    ):
+        planned = plan(centroid, sigmas, **OPTIONS)
+        with pytest.raises(SelectionError, match=field):
+            RunFolder.create(undisturbed, planned.specification(), planned.centroid)
+
+
+def test_damaged_parts_are_named(tmp_path: Path) -> None:
+    run_into(tmp_path, part_trials=20)
+    part = sorted((tmp_path / "parts").iterdir())[0]
+    content = part.read_bytes()
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    run = RunFolder.open(tmp_path)
+    middle = len(content) // 3
+    flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+    for damage in (content[:-10], b"", content[: len(content) // 2], flipped):
+        part.write_bytes(damage)
+        with pytest.raises(SourceError, match=rf"{part.name}.*damaged.*delete it"):
+            finish(planned, run)
+    part.unlink()
+    assert run_into(tmp_path)
+
+
+def test_edited_manifests_are_refused(tmp_path: Path) -> None:
+    run_into(tmp_path, trials=2)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 3', '"seed": 5'))
+    with pytest.raises(SourceError, match="edited"):
+        run_into(tmp_path, trials=2)
+    manifest.write_text("{")
+    with pytest.raises(SourceError, match="not a run's manifest"):
+        run_into(tmp_path, trials=2)
+    manifest.unlink()
+    with pytest.raises(OutputError, match="no manifest"):
+        run_into(tmp_path, trials=2)
+
+
+def test_two_processes_cannot_write_one_run(undisturbed: Path) -> None:
+    held = RunFolder.open(undisturbed)
+    with held.locked(), pytest.raises(OutputError, match="another process"), held.locked():
+        pass
+    with held.locked():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sigmas": []}, "no sigma"),
+        ({"sigmas": [1e-9, 1e-9]}, "twice"),
+        ({"sigmas": [-1.0]}, "standard deviation"),
+        ({"sigmas": [float("nan")]}, "standard deviation"),
+        ({"n_tokens": 0}, "0 tokens"),
+        ({"centroid": [1.0, float("nan")]}, "not finite"),
+        ({"centroid": [[1.0]]}, "shape"),
+        ({"centroid": []}, "shape"),
+        ({"epsilon": 0.0}, "epsilon"),
+        ({"touching": float("inf")}, "touching"),
+        ({"format": "fp4"}, "unknown storage format"),
+        ({"format": "float8_e4m3fn", "centroid": [440.0], "sigmas": [10.0]}, "overflow"),
+        ({"sigmas": [1e-2], "sampler": "occupancy", "format": "float32"}, "direct"),
+        ({"seed": -1}, "seed"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_swept(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    arguments = {"centroid": CENTROID, "sigmas": SIGMAS, **OPTIONS, **change}
+    with pytest.raises(DeadtokensError, match=message):
+        sweep(**arguments, trials=2, run=tmp_path / "run")
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.5e-9", [1.5e-9]),
+        ("1e-9,2e-9, 0", [1e-9, 2e-9, 0.0]),
+        ("1:2:3", [1, 1.5, 2]),
+        ("1e-10:1e-8:3:log", [1e-10, 1e-9, 1e-8]),
+        ("3:3:1", [3]),
+        ("2:1:2", [2, 1]),
+    ],
+)
+def test_sigma_specifications(text: str, expected: list[float]) -> None:
+    assert parse_sigmas(text) == pytest.approx(expected, rel=1e-15)
+    first, last = parse_sigmas(text)[0], parse_sigmas(text)[-1]
+    assert (first, last) == (expected[0], expected[-1])  # ends exactly as given
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1:2", "1:2:0", "1:2:1", "0:1:3:log", "1:2:3:lin", "1:2:x", "1,,2", "1:nan:3"]
+)
+def test_sigma_specifications_that_are_none(text: str) -> None:
+    with pytest.raises(SelectionError, match="A:B:N"):
+        parse_sigmas(text)
+
+
+def test_estimate_is_of_the_right_size() -> None:
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    found = estimate(planned, 1000, workers=1)
+    assert 0 < found.seconds < 600
+    assert found.peak_bytes > 1000
+
+
+# --- as a program ---
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    centroid = tmp_path / "centroid.safetensors"
+    write_safetensors(centroid, {"centroid": CENTROID.astype(np.float32)}, {"origin": "census"})
+    return [
+        *(sys.executable, "-m", "deadtokens", "sweep", "--centroid", str(centroid)),
+        *("--sigma", "1e-8,1e-3", "--tokens", "400", "--trials", "60000", "--seed", "3"),
+    ]
+
+
+def expected_csv(command: list[str], folder: Path, trials: int) -> bytes:
+    small = [*command[: command.index("--trials")], "--trials", str(trials), *command[-2:]]
+    subprocess.run([*small, "-o", str(folder)], check=True, capture_output=True)
+    return (folder / "trials.csv").read_bytes()
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.1])
+def test_killed_and_resumed(command: list[str], tmp_path: Path, seconds: float) -> None:
+    """SIGKILL at a moment of the sampling; the same command with fewer trials then finishes."""
+    run = tmp_path / "run"
+    with subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.DEVNULL) as process:
+        wait_for_parts(process, run)
+        time.sleep(seconds)
+        process.kill()
+    held = RunFolder.open(run)
+    for part in held.parts(0) + held.parts(1):
+        held.read(part)
+    # What was finished before is more than 30 trials of the first sigma: cut the rest off.
+    for path in (run / "parts").iterdir():
+        if not path.name.startswith("s0000-t000000000000-"):
+            path.unlink()
+    planned = plan(load_array(str(run / "centroid.safetensors"), ""), [1e-8, 1e-3], 400, seed=3)
+    assert planned.specification() == held.specification
+    with held.locked():
+        simulate(planned, held, 30)
+        totals = finish(planned, held)
+    fresh = sweep(planned.centroid, [1e-8, 1e-3], 400, 30, tmp_path / "fresh", seed=3)
+    for resumed, undisturbed in zip(totals, fresh, strict=True):
+        assert np.array_equal(resumed.rows[:30], undisturbed.rows)
+
+
+def test_interrupted_ends_cleanly(command: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.PIPE, text=True) as process:
+        wait_for_parts(process, run)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; finished trials are kept. To go on: deadtokens sweep" in stderr
+    assert "Traceback" not in stderr
+    held = RunFolder.open(run)
+    parts = held.parts(0) + held.parts(1)
+    assert parts
+    for part in parts:
+        held.read(part)
+    assert not [path for path in (run / "parts").iterdir() if path.suffix != ".parquet"]
+
+
+def wait_for_parts(process: subprocess.Popen[Any], run: Path) -> None:
+    """Wait until a process has started to sample: it then has a lock and, soon, parts."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if (run / "parts").exists() and any((run / "parts").glob("*.parquet")):
+            return
+        time.sleep(0.01)
+    raise AssertionError("no part was written")
+
+
+def test_output_of_the_command(command: list[str], tmp_path: Path) -> None:
+    small = [*command[: command.index("--trials")], "--trials", "30"]
+    result = subprocess.run(
+        [*small, "-o", str(tmp_path / "run")], capture_output=True, text=True, check=True
+    )
+    assert "60 dimensions, norm" in result.stderr
+    assert "mean of rounded rows" in result.stderr  # the census centroid's warning
+    assert "60 of 60 trials to do" in result.stderr
+    assert "trials           60 held, 60 of them new" in result.stdout
+    assert "the embeddings would have taken 2.9 MB" in result.stdout
+    figures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert figures == {
+        f"{name}.{kind}" for name in ("elements", "populations", "sigma") for kind in ("png", "svg")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--sigma", "-1"], "standard deviation"),
+        (["--sigma", "x"], "A:B:N"),
+        (["--trials", "0"], "0 trials"),
+        (["--tokens", "0"], "0 tokens"),
+        (["--format", "fp4"], "unknown storage format"),
+        (["--centroid", "nothing.npy"], "No such file"),
+    ],
+)
+def test_bad_options_end_in_one_line(
+    command: list[str], tmp_path: Path, change: list[str], message: str
+) -> None:
+    arguments = [*command, *change, "-o", str(tmp_path / "run")]
+    result = subprocess.run(arguments, capture_output=True, text=True)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert result.returncode == 1
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_sample_writes_the_trial_that_the_sweep_recorded(
+    command: list[str], tmp_path: Path
+) -> None:
+    small = [*command[: command.index("--trials")], "--trials", "5", "--epsilon", "1e-5"]
+    subprocess.run([*small, "--seed", "3", "-o", str(tmp_path / "run")], check=True)
+    table = pd.read_csv(tmp_path / "run" / "trials.csv")
+    for line, sigma in ((3, "1e-8"), (8, "1e-3")):
+        file = tmp_path / f"{line}.safetensors"
+        centroid = command[command.index("--centroid") + 1]
+        program = [sys.executable, "-m", "deadtokens"]
+        options = ["--tokens", "400", "--trial", "3", "--seed", "3", "-o", str(file)]
+        draw = [*program, "sample", "--centroid", centroid, "--sigma", sigma, *options]
+        subprocess.run(draw, check=True, capture_output=True)
+        ask = [*program, "measure", str(file), "--rows", "all", "--epsilon", "1e-5", "--json"]
+        result = subprocess.run(ask, check=True, capture_output=True, text=True)
+        measured = json.loads(result.stdout)
+        for name in STATISTICS:
+            assert measured[name] == pytest.approx(table.iloc[line][name], rel=1e-12), name
+
+
+def test_unwritable_folder(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = subprocess.run(
+        [*command, "-o", str(tmp_path / "file")], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "cannot be written" in result.stderr
+
+
+def test_threads_report_their_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk met by a worker ends the sweep with that error, and stops the others."""
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    run = RunFolder.create(tmp_path, planned.specification(), planned.centroid)
+
+    def full(*_: object) -> int:
+        raise OutputError("cannot be written (no space)", where=tmp_path)
+
+    monkeypatch.setattr(run, "write", full)
+    before = threading.active_count()
+    with pytest.raises(OutputError, match="no space"):
+        simulate(planned, run, 40, workers=2, part_trials=2)
+    assert threading.active_count() == before
+    assert os.listdir(tmp_path / "parts") == []  # noqa: PTH208
