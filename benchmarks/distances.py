@@ -60,7 +60,8 @@ def ours(x: Float32Array, touching: float) -> dict[str, Cell]:
     varying = np.flatnonzero((x != x[0]).any(axis=0))
     distances = Distances(x[:, varying])
     summary = distances.summary(touching)
-    topology = graph_topology(len(x), touching, summary, distances.spanning_tree)
+    tree = distances.spanning_tree()  # measure builds it always, for the table of thresholds
+    topology = graph_topology(len(x), touching, summary, lambda: tree)
     extent = {"max": summary.largest, "mean": summary.mean, "median": summary.median}
     return extent | topology
 

@@ -24,7 +24,7 @@ import deadtokens as dt
 from deadtokens.errors import SelectionError
 from deadtokens.formats import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, FORMATS, Format
 from deadtokens.snowball import Snowball
-from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, TOPOLOGY, measure
+from deadtokens.statistics import COLUMNS, EXACT_LIMIT, FURTHER_COLUMNS, TOPOLOGY, measure
 
 SEEDS = range(400)
 NUMBERS = (*COLUMNS, "epsilon", "touching", "max_ulp", "mean_ulp", "median_ulp")
@@ -228,6 +228,42 @@ def test_standard_errors_are_the_spread_of_estimates(monkeypatch: pytest.MonkeyP
     ratio = np.std(estimates, axis=0, ddof=1) / np.mean(errors, axis=0)
     # The standard deviation of 60 has a relative error of 1 / sqrt(118); four of those.
     assert np.all(np.abs(ratio - 1) < 4 / np.sqrt(118) + 0.1)
+
+
+def test_exact_up_to_twenty_thousand_vectors() -> None:
+    """As many vectors in few dimensions: every pair is looked at, and sorting tells the same."""
+    assert EXACT_LIMIT == 20_000
+    values = np.random.default_rng(0).permutation(2 * EXACT_LIMIT)[:EXACT_LIMIT].astype(np.float32)
+    row = measure(snowball_from_values(values[:, None], FLOAT32), epsilon=1.0).row
+    ordered = np.sort(values).astype(np.float64)
+    weights = 2 * np.arange(EXACT_LIMIT) - (EXACT_LIMIT - 1)
+    n_pairs = EXACT_LIMIT * (EXACT_LIMIT - 1) / 2
+    assert row["mean_l_inf_se"] is None
+    assert row["max_l_inf"] == ordered[-1] - ordered[0]
+    assert row["mean_l_inf"] == pytest.approx((weights * ordered).sum() / n_pairs, rel=1e-12)
+    gaps = np.diff(ordered)
+    assert row["n_components"] == 1 + (gaps > 2).sum()
+
+
+def test_the_widest_dimensions_decide_that_no_vectors_touch() -> None:
+    """One column of a hundred keeps all vectors apart."""
+    values = np.zeros((300, 100), np.float32)
+    values[:, 80] = np.arange(300)
+    values[:, :80] = np.random.default_rng(0).integers(0, 2, (300, 80)) * 0.25
+    measured = measure(snowball_from_values(values, FLOAT32), touching=0.5, exact_limit=100)
+    assert measured.row["n_components"] == 300
+    assert measured.blank_reason is None
+
+
+def test_a_snowball_given_wrongly_is_refused() -> None:
+    equal = Snowball(np.ones((2, 3), np.uint16), np.array([1, 1]), BFLOAT16)
+    nan = Snowball(np.full((2, 3), 0x7FC0, np.uint16), np.array([1, 1]), BFLOAT16)
+    infinite = Snowball(np.full((1, 3), 0x7F80, np.uint16), np.array([1]), BFLOAT16)
+    with pytest.raises(SelectionError, match="equal"):
+        measure(equal, epsilon=1.0)
+    for snowball in (nan, infinite):
+        with pytest.raises(SelectionError, match="NaN or an infinity"):
+            measure(snowball, epsilon=1.0)
 
 
 @pytest.mark.parametrize(

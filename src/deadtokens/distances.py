@@ -1,7 +1,8 @@
 """L-infinity distances between vectors, streamed: their summary, spanning tree and matrix.
 
 The method is in docs/method.md, section 4. Distances are computed a block of rows at a time, so
-that no n x n matrix has to exist; up to `KEPT_BYTES` of them are kept for later passes.
+that no n x n matrix has to exist; where all of them fit in `KEPT_BYTES` they are kept for later
+passes, else computed anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from deadtokens.kernels.types import Int32Array, Int64Array, RealArray, UInt32Ar
 
 Result = TypeVar("Result")
 
-KEPT_BYTES = 256 * 2**20
+KEPT_BYTES = 2**30
 _LISTED_FRACTION = 0.03  # of the dimensions, at most, in a vector's list on average
 _LISTED_AT_LEAST = 64  # but never fewer on average: short vectors are listed whole
 _SAMPLED_ROWS = 63
@@ -86,13 +87,13 @@ class Distances:
         n_blocks = -(-n // kernels.BLOCK)
         self._blocks = np.empty((n_blocks, d, kernels.BLOCK), dtype=x.dtype)
         kernels.fill_blocks(x, self._blocks)
-        centre = _common_values(x)
-        h, self._exact_from = _list_threshold(x, centre)
-        counts = np.empty(n, dtype=np.int64)
-        kernels.count_listed(x, centre, h, counts)
-        self._starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-        self._lists = np.empty(int(self._starts[-1]), dtype=np.int32)
-        kernels.fill_lists(x, centre, h, self._starts, self._lists)
+        centre, h, self._exact_from = _lists(x)
+        counts = np.empty(n_blocks, dtype=np.int64)
+        kernels.count_listed(self._blocks, n, centre, h, counts)
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+        dimensions = np.empty(int(starts[-1]), dtype=np.int32)
+        self._lists = (starts, dimensions, np.empty_like(dimensions), dimensions.astype(x.dtype))
+        kernels.fill_lists(self._blocks, n, centre, h, *self._lists)
         kept = n * (n + kernels.BLOCK) // 2 * x.dtype.itemsize <= KEPT_BYTES
         self._kept: dict[int, RealArray] | None = {} if kept else None
 
@@ -173,8 +174,7 @@ class Distances:
         kernels.distance_slab(
             self._x,
             self._blocks,
-            self._starts,
-            self._lists,
+            *self._lists,
             self._exact_from,
             self.n,
             a,
@@ -233,32 +233,41 @@ def components(edges: Int64Array, n: int) -> Int32Array:
     return np.asarray(labels, dtype=np.int32)
 
 
-def _common_values(x: RealArray) -> RealArray:
-    """A centre that the rows share where most of them agree: the median of some rows, per column.
+def _lists(x: RealArray) -> tuple[RealArray, float, float]:
+    """The centre and threshold h of the lists, and the distance from which on they settle a pair.
 
-    Any centre gives the same distances; a shared one gives the shortest lists.
+    Any centre gives the same distances; the one of smaller h settles more pairs. The median of some
+    rows is a value that most rows share, where they do; the middle of the range serves rows in two
+    camps, as ordinals on both sides of zero are.
     """
     rows = x[:: max(1, len(x) // _SAMPLED_ROWS)]
-    return np.ascontiguousarray(np.partition(rows, len(rows) // 2, axis=0)[len(rows) // 2])
+    common = np.ascontiguousarray(np.partition(rows, len(rows) // 2, axis=0)[len(rows) // 2])
+    h = _list_threshold(x, common)
+    if h > 0:
+        with np.errstate(over="ignore"):
+            middle = np.ascontiguousarray((x.min(axis=0) + x.max(axis=0)) / 2, dtype=x.dtype)
+        other = _list_threshold(x, middle)
+        if other < h:
+            common, h = middle, other
+    if h == 0:
+        return common, float(np.finfo(x.dtype).smallest_subnormal), 0.0
+    return common, h, 2 * h
 
 
-def _list_threshold(x: RealArray, centre: RealArray) -> tuple[float, float]:
-    """The threshold h of the lists, and the distance from which on they settle a pair.
+def _list_threshold(x: RealArray, centre: RealArray) -> float:
+    """The quantile that leaves `_LISTED_FRACTION` of a sample of the elements' deviations above it.
 
-    h is the quantile that leaves `_LISTED_FRACTION` of a sample of the elements above it; where
-    that is zero, or vectors are short, every element off the centre is listed and every pair
-    settled.
+    Zero, for listing every element off the centre, where most lie on it or vectors are short.
     """
     n, d = x.shape
     fraction = max(_LISTED_FRACTION, min(1.0, _LISTED_AT_LEAST / d))
+    if fraction == 1:
+        return 0.0
     step = max(1, n * d // _SAMPLED_ELEMENTS) | 1
     elements = np.arange(0, n * d, step)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         deviations = np.abs(x.reshape(-1)[elements] - centre[elements % d])
-    h = 0.0 if fraction == 1 else float(np.quantile(deviations, 1 - fraction, method="lower"))
-    if h == 0:
-        return float(np.finfo(x.dtype).smallest_subnormal), 0.0
-    return h, 2 * h
+    return float(np.quantile(deviations, 1 - fraction, method="lower"))
 
 
 def _keys(slab: RealArray) -> UInt32Array:

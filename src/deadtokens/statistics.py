@@ -19,11 +19,13 @@ from deadtokens.distances import Distances, DistanceSummary, SpanningTree
 from deadtokens.errors import SelectionError
 from deadtokens.formats import FLOAT32, Float32Array
 from deadtokens.kernels.pairs import any_pair_within
+from deadtokens.kernels.types import RealArray
 from deadtokens.snowball import Snowball
 
 EXACT_LIMIT = 20_000
 SAMPLED_PAIRS = 100_000
 _DECIDING_DIMENSIONS = 64  # the widest, looked at to show that a large graph has no edge
+_PAIR_VISITS = 500_000_000  # seconds of work, after which the question is left open
 _BLOCK = 1024
 
 COLUMNS = (
@@ -62,6 +64,8 @@ FURTHER_COLUMNS = (
     "mean_ulp_se",
     "median_ulp_se",
 )
+
+_EQUAL_VECTORS = SelectionError("vectors that are equal", remedy="give each distinct one once")
 
 Cell: TypeAlias = int | float | str | None
 
@@ -148,10 +152,15 @@ def measure(
         steps = _Extent.estimated(geometry.largest_steps, sampled[1])
         topology, reason = _decidable_topology(geometry, touching, exact_limit)
     elif snowball.n_unique >= 2:
+        if snowball.varying.size == 0:
+            raise _EQUAL_VECTORS
         distances = Distances(geometry.values, workers)
         summary = distances.summary(touching_distance(touching))
+        if summary.smallest == 0:
+            raise _EQUAL_VECTORS
         tree = distances.spanning_tree()
         connectivity = _connectivity(tree, summary)
+        del distances  # the steps need the room
         topology = graph_topology(snowball.n_unique, touching, summary, lambda: tree)
         extent = _Extent.exact(summary)
         steps = _Extent.exact(Distances(geometry.steps, workers).summary(0.0))
@@ -286,12 +295,13 @@ class _Extent:
         n = ordered.size
         spread = round(np.sqrt(n) / 2)
         low, high = ordered[n // 2 - spread], ordered[n // 2 + spread]
+        mean = float(sample.mean())
         return cls(
             largest=largest,
-            mean=float(sample.mean()),
+            mean=mean,
             median=float(ordered[(n - 1) // 2]),
-            mean_se=float(sample.std(ddof=1) / np.sqrt(n)),
-            median_se=float((high - low) / 2),
+            mean_se=float(sample.std(ddof=1) / np.sqrt(n)) if np.isfinite(mean) else np.inf,
+            median_se=float((high - low) / 2) if np.isfinite(high) else np.inf,
         )
 
     def columns(self, unit: str) -> dict[str, float]:
@@ -315,6 +325,8 @@ class _Geometry:
 
     def __init__(self, snowball: Snowball) -> None:
         self.snowball = snowball
+        if snowball.n_unique:
+            _ = snowball.extremes  # refuses vectors that are not finite
 
     @cached_property
     def values(self) -> Float32Array:
@@ -322,11 +334,16 @@ class _Geometry:
         return self.snowball.values(self.snowball.varying)
 
     @cached_property
-    def steps(self) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+    def steps(self) -> RealArray:
         """(m, varying dimensions) ordinals, in the narrower float type that holds them exactly."""
         fmt = self.snowball.format
-        ordinals = fmt.ordinals(self.snowball.codes[:, self.snowball.varying])
-        return ordinals.astype(np.float64) if fmt is FLOAT32 else ordinals.astype(np.float32)
+        dtype = np.float64 if fmt is FLOAT32 else np.float32
+        varying = self.snowball.varying
+        steps = np.empty((self.snowball.n_unique, varying.size), dtype=dtype)
+        for start in range(0, len(steps), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            steps[block] = fmt.ordinals(self.snowball.codes[block][:, varying])
+        return steps
 
     @cached_property
     def _ranges(self) -> npt.NDArray[np.float64]:
@@ -373,7 +390,8 @@ class _Geometry:
             block = slice(start, start + _BLOCK)
             a, b = snowball.codes[left[block]], snowball.codes[right[block]]
             fmt = snowball.format
-            distances[block] = np.abs(fmt.values(a) - fmt.values(b)).max(axis=1)
+            with np.errstate(over="ignore"):
+                distances[block] = np.abs(fmt.values(a) - fmt.values(b)).max(axis=1)
             steps[block] = np.abs(fmt.ordinals(a) - fmt.ordinals(b)).max(axis=1)
         return distances, steps
 
@@ -382,7 +400,7 @@ class _Geometry:
         widest = np.argsort(-self._ranges, kind="stable")[:_DECIDING_DIMENSIONS]
         values = self.snowball.values(widest)
         values = np.ascontiguousarray(values[np.argsort(values[:, 0], kind="stable")])
-        return not any_pair_within(values, threshold)
+        return not any_pair_within(values, threshold, _PAIR_VISITS)
 
 
 def _positive(name: str, value: float) -> float:

@@ -22,12 +22,13 @@ import numba as nb
 import numba.extending
 import numpy as np
 
+from deadtokens.kernels.compiling import array_kernel
 from deadtokens.kernels.types import Int32Array, Int64Array, RealArray, UInt32Array
 
 BLOCK = 64
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def fill_blocks(x: RealArray, blocks: RealArray) -> None:
     """Lay out (n, d) vectors as (ceil(n / BLOCK), d, BLOCK) blocks."""
     n, d = x.shape
@@ -38,53 +39,67 @@ def fill_blocks(x: RealArray, blocks: RealArray) -> None:
                 blocks[b, k, l] = x[i, k]
 
 
-@nb.njit(cache=True, nogil=True)
-def count_listed(x: RealArray, centre: RealArray, h: float, counts: Int64Array) -> None:
-    """Number of dimensions with abs(x - centre) >= h of each vector, into (n,) ``counts``."""
-    for i in range(x.shape[0]):
-        count = 0
-        for k in range(x.shape[1]):
-            count += abs(x[i, k] - centre[k]) >= h
-        counts[i] = count
-
-
-@nb.njit(cache=True, nogil=True)
-def fill_lists(
-    x: RealArray, centre: RealArray, h: float, starts: Int64Array, lists: Int32Array
+@array_kernel
+def count_listed(
+    blocks: RealArray, n: int, centre: RealArray, h: float, counts: Int64Array
 ) -> None:
-    """The dimensions that `count_listed` counts: vector i's at lists[starts[i] : starts[i + 1]]."""
-    for i in range(x.shape[0]):
-        p = starts[i]
-        end = starts[i + 1]
-        for k in range(x.shape[1]):
-            if p < end and abs(x[i, k] - centre[k]) >= h:
-                lists[p] = k
-                p += 1
+    """Number of elements with abs(x - centre) >= h of each block's vectors, into ``counts``."""
+    for b in range(blocks.shape[0]):
+        present = min(BLOCK, n - b * BLOCK)
+        count = 0
+        for k in range(blocks.shape[1]):
+            for l in range(present):  # noqa: E741
+                count += abs(blocks[b, k, l] - centre[k]) >= h
+        counts[b] = count
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
-def _raise_tile(
+@array_kernel
+def fill_lists(
     blocks: RealArray,
-    starts: Int64Array,
-    lists: Int32Array,
     n: int,
-    a: int,
-    b: int,
+    centre: RealArray,
+    h: float,
+    starts: Int64Array,
+    dimensions: Int32Array,
+    members: Int32Array,
+    values: RealArray,
+) -> None:
+    """The elements that `count_listed` counts, block b's at starts[b] : starts[b + 1].
+
+    Of each its dimension, its vector's place in the block, and its value, by dimension.
+    """
+    for b in range(blocks.shape[0]):
+        present = min(BLOCK, n - b * BLOCK)
+        p = starts[b]
+        for k in range(blocks.shape[1]):
+            for l in range(present):  # noqa: E741
+                if p < starts[b + 1] and abs(blocks[b, k, l] - centre[k]) >= h:
+                    dimensions[p] = k
+                    members[p] = l
+                    values[p] = blocks[b, k, l]
+                    p += 1
+
+
+@array_kernel
+def _raise_tile(
+    block: RealArray,
+    dimensions: Int32Array,
+    members: Int32Array,
+    values: RealArray,
     tile: RealArray,
 ) -> None:
-    """Tile of block a's vectors against block b's, over the lists of block a's."""
-    for r in range(BLOCK):
-        i = a * BLOCK + r
+    """Tile of a block's vectors, given by their lists, against another block's.
+
+    Lists are by dimension, so that the other block is read from one end to the other.
+    """
+    tile[:] = 0
+    for p in range(dimensions.size):
+        k = dimensions[p]
+        r = members[p]
+        value = values[p]
         for c in range(BLOCK):
-            tile[r, c] = 0
-        if i >= n:
-            continue
-        for p in range(starts[i], starts[i + 1]):
-            k = lists[p]
-            value = blocks[a, k, r]
-            for c in range(BLOCK):
-                difference = abs(blocks[b, k, c] - value)
-                tile[r, c] = difference if difference > tile[r, c] else tile[r, c]
+            difference = abs(block[k, c] - value)
+            tile[r, c] = difference if difference > tile[r, c] else tile[r, c]
 
 
 def _as_integer(number: Any) -> Any:
@@ -112,7 +127,7 @@ def _compiled_as_float(bits):  # type: ignore[no-untyped-def]
     return lambda bits: np.int64(bits).view(np.float64)
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def pair_distance(a: RealArray, b: RealArray) -> float:
     """The L-infinity distance of two vectors, over all dimensions.
 
@@ -124,12 +139,14 @@ def pair_distance(a: RealArray, b: RealArray) -> float:
     return _as_float(largest)  # type: ignore[no-any-return]
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def distance_slab(
     x: RealArray,
     blocks: RealArray,
     starts: Int64Array,
-    lists: Int32Array,
+    dimensions: Int32Array,
+    members: Int32Array,
+    values: RealArray,
     exact_from: float,
     n: int,
     a: int,
@@ -140,8 +157,10 @@ def distance_slab(
     Args:
         x: (n, d) vectors.
         blocks: The same, as `fill_blocks` lays them out.
-        starts: (n + 1,) where each vector's list starts in ``lists``.
-        lists: Listed dimensions.
+        starts: (blocks + 1,) where each block's lists start.
+        dimensions: Listed dimensions, and
+        members: whose they are, and
+        values: their values, as `fill_lists` gives them.
         exact_from: Distances over the lists from here on are exact: 2h; 0 if the lists hold every
             dimension that differs from the centre.
         n: Number of vectors.
@@ -151,8 +170,10 @@ def distance_slab(
     forward = np.empty((BLOCK, BLOCK), blocks.dtype)
     backward = np.empty((BLOCK, BLOCK), blocks.dtype)
     for b in range(a, blocks.shape[0]):
-        _raise_tile(blocks, starts, lists, n, a, b, forward)
-        _raise_tile(blocks, starts, lists, n, b, a, backward)
+        own = slice(starts[a], starts[a + 1])
+        _raise_tile(blocks[b], dimensions[own], members[own], values[own], forward)
+        other = slice(starts[b], starts[b + 1])
+        _raise_tile(blocks[a], dimensions[other], members[other], values[other], backward)
         for r in range(min(BLOCK, n - a * BLOCK)):
             for c in range(min(BLOCK, n - b * BLOCK)):
                 distance = max(forward[r, c], backward[c, r])
@@ -165,7 +186,7 @@ def distance_slab(
                 slab[r, column + c] = forward[r, c]
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def summarise_slab(
     slab: RealArray,
     keys: UInt32Array,
@@ -206,7 +227,7 @@ def summarise_slab(
     return total, smallest, largest
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def refine_histogram(
     keys: UInt32Array, columns: int, high_bits: int, histogram: Int64Array
 ) -> None:
@@ -217,7 +238,7 @@ def refine_histogram(
                 histogram[keys[r, c] & 0xFFFF] += 1
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def nearest_outside(
     slab: RealArray,
     offset: int,
@@ -255,14 +276,20 @@ def nearest_outside(
                     ends[label, 1] = j
 
 
-@nb.njit(cache=True, nogil=True)
-def any_pair_within(x: RealArray, touching: float) -> bool:
-    """Whether any two of the (n, d) vectors touch; they are sorted by their first dimension."""
+@array_kernel
+def any_pair_within(x: RealArray, touching: float, visits: int) -> bool:
+    """Whether any two of the (n, d) vectors touch; they are sorted by their first dimension.
+
+    After looking at ``visits`` pairs it gives up and says that some may.
+    """
     n, d = x.shape
     for i in range(n):
         for j in range(i + 1, n):
             if abs(x[j, 0] - x[i, 0]) > touching:
                 break
+            visits -= 1
+            if visits < 0:
+                return True
             within = True
             for k in range(1, d):
                 if abs(x[j, k] - x[i, k]) > touching:
@@ -273,7 +300,7 @@ def any_pair_within(x: RealArray, touching: float) -> bool:
     return False
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def count_differing(x: RealArray, counts: Int32Array) -> None:
     """Hamming distances of (n, d) vectors: differing dimensions of each pair, (n, n)."""
     n, d = x.shape

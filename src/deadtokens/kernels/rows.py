@@ -7,14 +7,14 @@ time, one pass over the codes. The hash is multilinear, sum_k a[k] * code[k] mod
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from deadtokens.formats import Codes
+from deadtokens.kernels.compiling import array_kernel
 from deadtokens.kernels.types import BoolArray, Int64Array, UInt64Array
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def hash_rows(
     codes: Codes,
     coefficients: UInt64Array,
@@ -49,7 +49,7 @@ def hash_rows(
         finite[i] = excess == 0
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def first_equal_rows(
     codes: Codes, order: Int64Array, hashes: UInt64Array, sign_bit: int, first: Int64Array
 ) -> None:
@@ -89,7 +89,7 @@ def first_equal_rows(
                 break
 
 
-@nb.njit(cache=True, nogil=True)
+@array_kernel
 def column_extremes(codes: Codes, sign_bit: int, low: Int64Array, high: Int64Array) -> None:
     """Lowest and highest ordinal of each column of finite codes.
 
