@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent / "commands.md"
-COMMANDS = ("inspect", "census", "measure", "demo")
+COMMANDS = ("inspect", "census", "measure", "sweep", "sample", "demo")
 INTRODUCTION = """# Commands
 
 Written by `docs/generate_commands.py` from the program's own help.
@@ -42,7 +42,7 @@ def page() -> str:
 def main() -> None:
     if sys.argv[1:] == ["--check"]:
         if page() != PAGE.read_text(encoding="utf-8"):
-            sys.exit(f"{PAGE.name} is out of step with the program: run make docs-commands")
+            sys.exit(f"{PAGE.name} is out of step with the program: run make docs")
     else:
         PAGE.write_text(page(), encoding="utf-8")
 

@@ -23,8 +23,19 @@ ORDER = [
     "sources",
     "snowball",
     "census",
+    "noise",
+    "cloud",
+    "sampling",
+    "elements",
     "distances",
     "statistics",
+    "theory",
+    "trials",
+    "runs",
+    "summaries",
+    "sweep",
+    "figures",
+    "pictures",
     "exports",
     "cli",
     "__main__",
@@ -43,6 +54,8 @@ def imported(path: Path) -> list[str]:
     """Modules of this package that a file imports, at its top or inside functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import escapes this check"
         if isinstance(node, ast.ImportFrom) and node.module:
             names.append(node.module)
             if node.module == "deadtokens":

@@ -60,8 +60,10 @@ def test_colliding_hashes_do_not_merge_rows(multiplier: int) -> None:
     for seed in range(20):
         codes = damaged_rows(seed, BFLOAT16)
         bad = np.full(codes.shape[1], multiplier, dtype=np.uint64)
-        first = first_equal_rows(codes, BFLOAT16)
-        assert np.array_equal(first_equal_rows(codes, BFLOAT16, bad), first)
+        layout = BFLOAT16.sign_bit, BFLOAT16.max_ordinal
+        first = first_equal_rows(codes, *layout)
+        collided = first_equal_rows(codes, *layout, coefficients=bad, workers=1)
+        assert np.array_equal(collided, first)
         merged_nothing += len(np.unique(first)) > 10
     assert merged_nothing > 3
 
@@ -138,6 +140,10 @@ def test_rows_that_cannot_be_measured() -> None:
         rows_to_measure(matrix, "some")
     with pytest.raises(SelectionError, match="each row once"):
         dt.snowball_of(matrix, np.array([0, 0]))
+    with pytest.raises(SelectionError, match="dtype float64"):
+        dt.snowball_of(matrix, np.array([0.5, 1.7]))
+    with pytest.raises(SelectionError, match="0/1 mask"):
+        dt.snowball_of(matrix, np.array([0, 1, 1]))
     with pytest.raises(SelectionError, match="from 0"):
         dt.snowball_of(matrix, np.array([3]))
     with pytest.raises(SelectionError, match="one entry per row"):

@@ -33,7 +33,7 @@ QWEN = {
     "largest_bh": "814",
     "smallest_bh": "2",
     "mean_bh_size": "161.5",
-    "median_bh_size": "6.0",
+    "median_bh_size": "6",
     "top2_population": "1,518",
     "gini_coefficient": "0.753",
     "max_l_inf": "1.017",
@@ -566,6 +566,37 @@ def test_output_never_takes_the_place_of_the_source(deadtokens: Program, model: 
     before = model.read_bytes()
     assert_refused(deadtokens("measure", model, "-o", model), str(model))
     assert model.read_bytes() == before
+
+
+def test_results_never_take_the_place_of_what_is_read(deadtokens: Program, tmp_path: Path) -> None:
+    """Nor of model files that nobody asked to read: they are no results of this program."""
+    ones = {"lm_head.weight": np.ones((4, 2), np.float32)}
+    write_tensors(tmp_path / "a.safetensors", ones)
+    write_tensors(tmp_path / "b.safetensors", {"x": np.ones(3, np.float32)})
+    index = {"weight_map": {"lm_head.weight": "a.safetensors", "x": "b.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    mask = tmp_path / "mask.safetensors"
+    write_tensors(mask, {"mask": np.ones(4, np.bool_)})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path in before:
+        result = deadtokens("measure", tmp_path, "--mask", mask, "-o", path)
+        assert_refused(result, path.name)
+    assert_refused(deadtokens("census", tmp_path, "-o", tmp_path), "mask.safetensors")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    done = deadtokens("census", tmp_path, "-o", tmp_path / "census")
+    assert done.status == 0
+    again = deadtokens("census", tmp_path, "-o", tmp_path / "census")
+    assert again.status == 0  # its own results may be replaced
+
+
+def test_rows_that_are_not_finite_can_be_left_out(deadtokens: Program, tmp_path: Path) -> None:
+    values = np.array([[1, 2], [np.nan, 1], [1, 2], [3, np.inf]], np.float32)
+    source = write_tensors(tmp_path / "m.safetensors", {"x": values})
+    assert_refused(deadtokens("measure", source, "--rows", "all"), "mask.safetensors:finite")
+    assert deadtokens("census", source, "-o", tmp_path / "c").status == 0
+    finite = f"{tmp_path / 'c' / 'mask.safetensors'}:finite"
+    result = deadtokens("measure", source, "--mask", finite, "--json")
+    assert json.loads(result.out)["n_tokens"] == 2
 
 
 def test_census_never_takes_the_place_of_its_source(deadtokens: Program, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_census_files(tmp_path: Path, matrix: Matrix, values: npt.NDArray[np.flo
     assert lines == ["row,group,population"] + [",".join(map(str, line)) for line in expected]
 
     tensors, _ = read_safetensors(folder / "mask.safetensors")
-    assert tensors.keys() == {"mask"}
+    assert tensors.keys() == {"mask", "finite"}
+    assert tensors["finite"].all()
     assert tensors["mask"].dtype == np.bool_
     assert np.flatnonzero(tensors["mask"]).tolist() == GROUPED
 
@@ -94,7 +95,7 @@ def test_census_files(tmp_path: Path, matrix: Matrix, values: npt.NDArray[np.flo
 def test_what_is_said_of_the_files_is_in_them(tmp_path: Path, matrix: Matrix) -> None:
     said = {file.path.name: file.content for file in write_census(tmp_path, matrix, census(matrix))}
     assert said["census.csv"] == "6 rows x 3 columns"
-    assert said["mask.safetensors"] == "mask 12"
+    assert said["mask.safetensors"] == "mask 12, finite 12"
     assert said["centroid.safetensors"] == "centroid 6"
 
 
@@ -170,25 +171,23 @@ def test_cluster_vectors(
 ) -> None:
     write_cluster(tmp_path, cluster, measured)
     tensors, metadata = read_safetensors(tmp_path / "snowball.safetensors")
-    assert metadata == {"format": "float32"}
+    assert metadata == {"format": "float32", "written_by": "deadtokens"}
     assert np.array_equal(tensors["values"], distinct)
-    assert np.array_equal(tensors["vectors"], distinct)
+    assert np.array_equal(tensors["bits"].view(np.float32), distinct)
     assert tensors["populations"].tolist() == [2, 2, 1, 1]
     assert tensors["row_ids"].tolist() == [1, 2, 3, 4, 5, 9]
     assert tensors["row_vectors"].tolist() == [0, 1, 2, 0, 3, 1]
 
 
 def test_cluster_vectors_keep_their_bits(tmp_path: Path) -> None:
-    """bfloat16 is written as bfloat16, beside the same numbers as float32."""
+    """bfloat16 is written as unsigned integers, which everything reads, and as float32."""
     matrix = open_matrix("builtin:qwen3-4b")
     snowball = snowball_of(matrix, np.arange(matrix.n_rows))
     write_cluster(tmp_path, snowball, measure(snowball))
     tensors, metadata = read_safetensors(tmp_path / "snowball.safetensors")
-    assert metadata == {"format": "bfloat16"}
-    assert tensors["vectors"].dtype == BFLOAT16.float_dtype
-    rebuilt = tensors["vectors"].view(np.uint16)[tensors["row_vectors"]]
-    assert np.array_equal(rebuilt, matrix.codes)
-    assert np.array_equal(tensors["values"], tensors["vectors"].astype(np.float32))
+    assert metadata == {"format": "bfloat16", "written_by": "deadtokens"}
+    assert np.array_equal(tensors["bits"][tensors["row_vectors"]], matrix.codes)
+    assert np.array_equal(tensors["values"], BFLOAT16.values(tensors["bits"]))
     assert np.array_equal(np.bincount(tensors["row_vectors"]), tensors["populations"])
 
 

@@ -698,7 +698,7 @@ def test_safetensors_written_are_read_by_the_package_and_by_us(tmp_path: Path) -
         assert same_bits(tensor.read(), arrays[name])
     with safetensors.safe_open(path, "np") as file:
         assert set(file.keys()) == arrays.keys()
-        assert file.metadata() == {"origin": "test"}
+        assert file.metadata() == {"origin": "test", "written_by": "deadtokens"}
         for name in arrays.keys() - {"e"}:  # its NumPy reader knows no float8
             assert same_bits(file.get_tensor(name), arrays[name])
         assert file.get_slice("e").get_dtype() == "F8_E4M3"

@@ -14,7 +14,7 @@ from containers import AnyArray, write_header, write_index, write_tensors
 
 from deadtokens.census import snowball_of
 from deadtokens.errors import SourceError
-from deadtokens.formats import FORMATS
+from deadtokens.formats import BFLOAT16, FORMATS
 from deadtokens.sources import BUILTINS, inspect, open_matrix
 
 OUTPUT, INPUT = "lm_head.weight", "model.embed_tokens.weight"
@@ -379,3 +379,36 @@ def test_inspect_builtin(name: str) -> None:
     assert found.choice is not None
     assert found.choice.tensor.name == open_matrix(name).tensor
     assert len(found.candidates) == found.n_tensors == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["emb.weight", "head.weight", "blocks.0.att.output.weight"], "head.weight"),
+        (
+            ["model.embed_tokens.weight", "model.layers.0.self_attn.output.weight"],
+            "model.embed_tokens.weight",
+        ),
+        (["rwkv.emb.weight", *(f"blocks.{i}.attention.output.weight" for i in range(3))], "rwkv"),
+    ],
+)
+def test_matrices_of_numbered_layers_are_no_candidates(
+    tmp_path: Path, names: list[str], expected: str
+) -> None:
+    """An attention's output matrix is called as some unembedding matrices are."""
+    ones = np.ones((3, 2), np.float32)
+    path = write_tensors(tmp_path / "m.safetensors", dict.fromkeys(names, ones))
+    assert open_matrix(path).tensor.startswith(expected)
+
+
+def test_an_array_is_a_matrix() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    matrix = open_matrix(values.astype(ml_dtypes.bfloat16))
+    assert matrix.shape == (3, 2)
+    assert matrix.format is BFLOAT16
+    assert np.array_equal(matrix.format.values(matrix.codes), values)
+    assert "3 x 2 bfloat16" in repr(matrix)
+    with pytest.raises(SourceError, match="int64"):
+        open_matrix(np.zeros((2, 2), np.int64))
+    with pytest.raises(SourceError, match="not rows by columns"):
+        open_matrix(np.zeros(3))

@@ -12,37 +12,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deadtokens.census import Census, census, snowball_of
+    from deadtokens.cloud import Cloud
     from deadtokens.errors import DeadtokensError
     from deadtokens.formats import FORMATS, Format, get_format
+    from deadtokens.runs import RunFolder, open_run
+    from deadtokens.sampling import sample
     from deadtokens.snowball import Snowball
     from deadtokens.sources import Matrix, inspect, open_matrix
     from deadtokens.statistics import Measurement, measure
+    from deadtokens.sweep import sweep
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "FORMATS": "formats",
     "Census": "census",
+    "Cloud": "cloud",
     "DeadtokensError": "errors",
     "Format": "formats",
     "Matrix": "sources",
     "Measurement": "statistics",
+    "RunFolder": "runs",
     "Snowball": "snowball",
     "census": "census",
     "get_format": "formats",
     "inspect": "sources",
     "measure": "statistics",
     "open_matrix": "sources",
+    "open_run": "runs",
+    "sample": "sampling",
     "snowball_of": "census",
+    "sweep": "sweep",
 }
 
 __all__ = [
     "FORMATS",
     "Census",
+    "Cloud",
     "DeadtokensError",
     "Format",
     "Matrix",
     "Measurement",
+    "RunFolder",
     "Snowball",
     "__version__",
     "census",
@@ -50,7 +61,10 @@ __all__ = [
     "inspect",
     "measure",
     "open_matrix",
+    "open_run",
+    "sample",
     "snowball_of",
+    "sweep",
 ]
 
 

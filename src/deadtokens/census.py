@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from deadtokens.errors import SelectionError
 from deadtokens.files import load_array
-from deadtokens.formats import Codes, Format, convert, effective_format
+from deadtokens.formats import Codes, convert, effective_format
 from deadtokens.kernels import rows as kernels
 from deadtokens.kernels.types import BoolArray, Int64Array, UInt64Array
 from deadtokens.snowball import Snowball
@@ -36,6 +36,17 @@ class Census:
     first: Int64Array
     group_first: Int64Array
     group_population: Int64Array
+
+    def __repr__(self) -> str:
+        return (
+            f"<Census of {self.n_rows:,} rows: {self.n_unique:,} distinct vectors, "
+            f"{self.n_black_holes:,} black holes with {int(self.group_population.sum()):,} rows>"
+        )
+
+    @property
+    def n_black_holes(self) -> int:
+        """Vectors that two or more rows share."""
+        return int(self.group_first.size)
 
     @property
     def n_rows(self) -> int:
@@ -68,6 +79,16 @@ class Census:
         starts = np.cumsum(self.group_population) - self.group_population
         return np.split(by_group, starts)[1:]
 
+    def norms(self, matrix: Matrix, most: int | None = None) -> npt.NDArray[np.float64]:
+        """Euclidean norms of the black holes' vectors, of all or the first so many."""
+        rows = self.group_first[:most]
+        norms = np.empty(rows.size)
+        for start in range(0, rows.size, 1024):
+            block = slice(start, start + 1024)
+            values = matrix.format.values(matrix.codes[rows[block]]).astype(np.float64)
+            norms[block] = np.linalg.norm(values, axis=1)
+        return norms
+
     @property
     def mask(self) -> BoolArray:
         """(V,) bool: whether each row is in a black hole, having the same vector as another."""
@@ -76,7 +97,7 @@ class Census:
 
 def census(matrix: Matrix) -> Census:
     """Find the groups of equal rows over every row of a matrix."""
-    first = first_equal_rows(matrix.codes, matrix.format)
+    first = first_equal_rows(matrix.codes, matrix.format.sign_bit, matrix.format.max_ordinal)
     populations = np.bincount(first[first != NOT_FINITE], minlength=first.size)
     group_first = np.flatnonzero(populations >= 2)
     by_size = np.argsort(-populations[group_first], kind="stable")
@@ -85,14 +106,21 @@ def census(matrix: Matrix) -> Census:
 
 
 def first_equal_rows(
-    codes: Codes, fmt: Format, coefficients: UInt64Array | None = None
+    codes: Codes,
+    sign_bit: int,
+    max_magnitude: int,
+    *,
+    coefficients: UInt64Array | None = None,
+    workers: int | None = None,
 ) -> Int64Array:
     """For each row the first row with equal values; -1 for rows that are not finite.
 
     Args:
         codes: (V, d) bit patterns.
-        fmt: Their format.
+        sign_bit: The code of -0.0, which equals 0.
+        max_magnitude: The largest finite code without sign.
         coefficients: (d,) multipliers of the row hash; any choice gives the same result.
+        workers: Threads; all cores by default.
     """
     n_rows, n_dimensions = codes.shape
     multipliers = _multipliers(n_dimensions) if coefficients is None else coefficients
@@ -104,14 +132,19 @@ def first_equal_rows(
         kernels.hash_rows(
             _plain(codes[block]),
             multipliers,
-            fmt.sign_bit,
-            fmt.max_ordinal,
+            sign_bit,
+            max_magnitude,
             hashes[block],
             finite[block],
         )
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(hash_block, range(0, n_rows, _BLOCK_ROWS)))
+    blocks = range(0, n_rows, _BLOCK_ROWS)
+    if workers == 1 or len(blocks) == 1:
+        for start in blocks:
+            hash_block(start)
+    else:
+        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            list(pool.map(hash_block, blocks))
     first = np.full(n_rows, NOT_FINITE, dtype=np.int64)
     order = np.argsort(hashes, kind="stable")
     order = order[finite[order]]
@@ -121,11 +154,7 @@ def first_equal_rows(
     first[order] = order
     candidates = order[shared[: order.size]]
     if candidates.size:
-        chosen = np.sort(candidates)
-        local = np.searchsorted(chosen, candidates)
-        within = np.empty(chosen.size, dtype=np.int64)
-        kernels.first_equal_rows(_plain(codes[chosen]), local, hashes[chosen], fmt.sign_bit, within)
-        first[chosen] = chosen[within]
+        kernels.first_equal_rows(_plain(codes), candidates, hashes, sign_bit, first)
     return first
 
 
@@ -150,14 +179,14 @@ def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Sn
     """
     chosen = _row_numbers(rows, matrix.n_rows)
     codes = matrix.codes[chosen] if chosen.size < matrix.n_rows else matrix.codes
-    first = first_equal_rows(codes, matrix.format)
+    first = first_equal_rows(codes, matrix.format.sign_bit, matrix.format.max_ordinal)
     if bool(np.any(first == NOT_FINITE)):
         bad = chosen[first == NOT_FINITE]
         raise SelectionError(
             f"{bad.size:,} of the {chosen.size:,} rows measured hold NaN or an infinity "
             f"(the first: row {int(bad[0])})",
             where=matrix.source,
-            remedy="leave them out with --mask",
+            remedy="leave them out: --mask DIR/mask.safetensors:finite after census -o DIR",
         )
     distinct, row_vectors, populations = np.unique(first, return_inverse=True, return_counts=True)
     vectors = codes[distinct] if distinct.size < len(codes) else codes
@@ -173,6 +202,8 @@ def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Sn
 
 def _row_numbers(rows: npt.NDArray[np.integer] | BoolArray, n_rows: int) -> Int64Array:
     rows = np.asarray(rows)
+    if rows.size and rows.dtype != np.bool_ and not np.issubdtype(rows.dtype, np.integer):
+        raise SelectionError(f"rows of dtype {rows.dtype}", remedy="give integers or a bool mask")
     if rows.dtype == np.bool_:
         if rows.shape != (n_rows,):
             raise SelectionError(
@@ -180,6 +211,8 @@ def _row_numbers(rows: npt.NDArray[np.integer] | BoolArray, n_rows: int) -> Int6
                 remedy="give one entry per row",
             )
         return np.flatnonzero(rows)
+    if rows.ndim == 1 and rows.size == n_rows > 2 and set(np.unique(rows)) <= {0, 1}:
+        raise SelectionError("rows that look like a 0/1 mask", remedy="give it as bool")
     numbers = np.unique(rows).astype(np.int64)
     if rows.ndim != 1 or numbers.size != rows.size:
         raise SelectionError("rows that repeat or are not a list", remedy="give each row once")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.census import Census, snowball_of
+from deadtokens.census import NOT_FINITE, Census, snowball_of
 from deadtokens.distances import Distances
 from deadtokens.errors import OutputError
+from deadtokens.files import load_metadata
 from deadtokens.kernels.pairs import count_differing
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
@@ -32,18 +33,25 @@ class Written:
     content: str
 
 
-def check_spares(matrix: Matrix, places: Iterable[Path]) -> None:
-    """Refuse places for results that are the file the matrix is read from.
+def check_spares(places: Iterable[Path], files: Iterable[Path]) -> None:
+    """Refuse places for results where somebody else's data would be lost.
+
+    Args:
+        places: Where results are to go.
+        files: The files read.
 
     Raises:
-        OutputError: One is.
+        OutputError: A place is one of the files read, or a safetensors file not written here.
     """
-    for place in places:
-        if matrix.file is not None and place.exists() and place.samefile(matrix.file):
+    read = [file for file in files if file.exists()]
+    for place in (place for place in places if place.exists()):
+        foreign = place.suffix == ".safetensors" and "written_by" not in load_metadata(str(place))
+        if foreign or any(place.samefile(file) for file in read):
             raise OutputError(
-                "it is the source, which would be lost",
+                "it would be lost: it is "
+                + ("not a result of this program" if foreign else "a file that is read"),
                 where=place,
-                remedy="choose another place with -o or --save",
+                remedy="choose another place for results",
             )
 
 
@@ -63,7 +71,11 @@ def write_census(folder: Path, matrix: Matrix, found: Census) -> list[Written]:
         columns["token_id"] = matrix.token_ids[rows]
     written = [
         _csv(folder / "census.csv", columns),
-        _safetensors(folder / "mask.safetensors", {"mask": found.mask}, {"source": matrix.source}),
+        _safetensors(
+            folder / "mask.safetensors",
+            {"mask": found.mask, "finite": found.first != NOT_FINITE},
+            {"source": matrix.source},
+        ),
     ]
     centroid_file = folder / "centroid.safetensors"
     if not rows.size:
@@ -96,7 +108,7 @@ def write_measurement(path: Path, measurement: Measurement) -> Written:
 def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) -> list[Written]:
     """Write the cluster as data: vectors, varying dimensions, distances, thresholds.
 
-    snowball.safetensors holds ``vectors`` (m x d, in their format), ``values`` (the same as
+    snowball.safetensors holds ``bits`` (m x d, unsigned integers), ``values`` (the same as
     float32), ``populations`` (m), ``row_ids`` and ``row_vectors`` (n: each row of the matrix and
     the vector it holds). pairs.safetensors holds ``l_inf`` (float32) and ``hamming`` (int32), both
     m x m, where m is at most `MATRIX_LIMIT`. dimensions.csv has a line per cell that is occupied in
@@ -106,7 +118,7 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
         OutputError: The folder cannot be written.
     """
     tensors: dict[str, npt.NDArray[Any]] = {
-        "vectors": np.ascontiguousarray(snowball.codes).view(snowball.format.float_dtype),
+        "bits": snowball.codes,
         "values": snowball.values(),
         "populations": snowball.populations,
     }
@@ -130,9 +142,9 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
 
 
 def _dimensions(path: Path, snowball: Snowball) -> Written:
-    cells = list(_occupied_cells(snowball))
-    write_csv(path, ("dimension", "ordinal", "value", "n_rows", "n_vectors"), cells)
-    return Written(path, f"{len(cells):,} rows x 5 columns")
+    columns = ("dimension", "ordinal", "value", "n_rows", "n_vectors")
+    count = write_csv(path, columns, _occupied_cells(snowball))
+    return Written(path, f"{count:,} rows x 5 columns")
 
 
 def _occupied_cells(snowball: Snowball) -> Iterator[tuple[int, int, float, int, int]]:

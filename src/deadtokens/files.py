@@ -98,7 +98,9 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     readers = {".safetensors": _read_safetensors, ".npy": _read_npy, ".npz": _read_npz}
     reader = readers.get(path.suffix.lower())
     if reader is None and not path.exists():
-        raise SourceError("no such file or folder", where=path, remedy="check the path")
+        raise SourceError(
+            "no such file or folder", where=path, remedy="check the path; nothing is downloaded"
+        )
     if reader is None:
         raise SourceError(
             f"files of kind {path.suffix or '(no suffix)'!r} are not supported",
@@ -126,10 +128,7 @@ def load_array(spec: str, default_key: str) -> AnyArray:
     Raises:
         SourceError: No such file or key.
     """
-    path, key = Path(spec), ""
-    if not path.exists() and ":" in spec:
-        head, _, key = spec.rpartition(":")
-        path = Path(head)
+    path, key = _split_key(spec)
     tensors = read_tensors(path)
     if not key:
         key = next(iter(tensors)) if len(tensors) == 1 else default_key
@@ -140,6 +139,32 @@ def load_array(spec: str, default_key: str) -> AnyArray:
             remedy=f"name one as FILE:key, of: {', '.join(list(tensors)[:10])}",
         )
     return tensors[key].read()
+
+
+def array_file(spec: str) -> Path:
+    """The file that ``FILE`` or ``FILE:key`` names."""
+    return _split_key(spec)[0]
+
+
+def load_metadata(spec: str) -> dict[str, str]:
+    """The metadata of the safetensors file that ``FILE`` or ``FILE:key`` names; else nothing."""
+    path, _ = _split_key(spec)
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
+def _split_key(spec: str) -> tuple[Path, str]:
+    if not Path(spec).exists() and ":" in spec:
+        head, _, key = spec.rpartition(":")
+        return Path(head), key
+    return Path(spec), ""
 
 
 # --- safetensors ---

@@ -31,6 +31,12 @@ class Snowball:
     row_ids: npt.NDArray[np.int64] | None = None
     row_vectors: npt.NDArray[np.int64] | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<Snowball of {self.n_tokens:,} rows: {self.n_unique:,} distinct vectors in "
+            f"{self.codes.shape[1]:,} dimensions, {self.format.name}>"
+        )
+
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.populations.shape != self.codes.shape[:1]:
             raise SelectionError(
@@ -50,18 +56,26 @@ class Snowball:
         """Distinct vectors."""
         return int(self.codes.shape[0])
 
+    def row_order(self) -> npt.NDArray[np.int64]:
+        """(n,) the vector that each row holds; vector after vector where rows have no order."""
+        if self.row_vectors is not None:
+            return self.row_vectors
+        return np.repeat(np.arange(self.n_unique), self.populations)
+
     @cached_property
     def extremes(self) -> tuple[Ordinals, Ordinals]:
         """Lowest and highest ordinal of each dimension, (d,) each.
 
         Raises:
-            SelectionError: There are no vectors.
+            SelectionError: There are no vectors, or one is not finite.
         """
         if self.n_unique == 0:
             raise SelectionError("no vectors", remedy="select at least one row")
-        low = self.format.ordinals(self.codes[0])
-        high = low.copy()
+        low = np.full(self.codes.shape[1], np.iinfo(np.int64).max)
+        high = np.full(self.codes.shape[1], np.iinfo(np.int64).min)
         column_extremes(np.ascontiguousarray(self.codes), self.format.sign_bit, low, high)
+        if max(int(high.max(initial=0)), -int(low.min(initial=0))) > self.format.max_ordinal:
+            raise SelectionError("vectors with NaN or an infinity", remedy="leave them out")
         return low, high
 
     @property

@@ -84,19 +84,22 @@ def make_folder(path: Path) -> Path:
         raise OutputError(
             f"this folder cannot be written ({error.strerror or error})",
             where=path,
-            remedy="choose another with -o",
+            remedy="choose another folder",
         ) from None
     return path
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file with a header line; None becomes an empty field, NumPy scalars numbers."""
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    """Write a CSV file with a header line, None as an empty field; returns the number of rows."""
+    count = 0
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        for count, row in enumerate(rows, start=1):  # noqa: B007 (returned)
+            writer.writerow(row)
         text.detach()  # flushes, and leaves closing to `replacing`
+    return count
 
 
 def write_safetensors(
@@ -106,6 +109,6 @@ def write_safetensors(
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    content = save(contiguous, dict(metadata or {}))
+    content = save(contiguous, {"written_by": "deadtokens", **(metadata or {})})
     with replacing(path) as file:
         file.write(content)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from deadtokens.statistics import Measurement
 
 
+_MANY_VECTORS = 6000
+
+
 class Rows(StrEnum):
     """Which rows to measure."""
 
@@ -93,22 +96,18 @@ def census(
 
     Every row of the matrix is looked at; the groups are printed largest first.
     """
-    import numpy as np
-
     from deadtokens.census import census as take_census
     from deadtokens.cli import display
     from deadtokens.exports import CENSUS_FILES, check_spares, write_census
     from deadtokens.sources import open_matrix
     from deadtokens.writing import make_folder
 
-    if output is not None:
-        make_folder(output)
     matrix = open_matrix(source, tensor)
     if output is not None:
-        check_spares(matrix, [output / name for name in CENSUS_FILES])
+        make_folder(output)
+        check_spares([output / name for name in CENSUS_FILES], matrix.files)
     found = take_census(matrix)
-    vectors = matrix.format.values(matrix.codes[found.group_first]).astype(np.float64)
-    norms = np.sqrt((vectors**2).sum(axis=1))
+    norms = found.norms(matrix, None if json else display.GROUPS_SHOWN)
     members = [rows[:4].tolist() for rows in found.group_rows]
     if json:
         display.print_json(
@@ -195,7 +194,7 @@ def measure(
     """
     from deadtokens.census import load_mask, rows_to_measure, snowball_of
     from deadtokens.cli import display
-    from deadtokens.errors import SelectionError
+    from deadtokens.errors import OutputError, SelectionError
     from deadtokens.exports import (
         CLUSTER_FILES,
         MATRIX_LIMIT,
@@ -203,7 +202,9 @@ def measure(
         write_cluster,
         write_measurement,
     )
+    from deadtokens.files import array_file
     from deadtokens.sources import open_matrix
+    from deadtokens.statistics import EXACT_LIMIT
     from deadtokens.statistics import measure as measure_snowball
     from deadtokens.writing import check_place, make_folder
 
@@ -213,20 +214,27 @@ def measure(
         make_folder(save)
     if output is not None:
         check_place(output)
+        if output.suffix.lower() != ".csv":
+            raise OutputError("not a .csv file", where=output, remedy="name one with -o FILE.csv")
         make_folder(output.parent)
     matrix = open_matrix(source, tensor)
     places = [output] if output is not None else []
     places += [save / name for name in CLUSTER_FILES] if save is not None else []
-    check_spares(matrix, places)
+    check_spares(places, (*matrix.files, *([array_file(mask)] if mask is not None else [])))
     chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
     snowball = snowball_of(matrix, chosen)
+    if _MANY_VECTORS < snowball.n_unique <= EXACT_LIMIT:
+        display.message(
+            f"{snowball.n_unique:,} distinct vectors: distances of all "
+            f"{snowball.n_unique * (snowball.n_unique - 1) // 2:,} pairs, which takes a while"
+        )
     measurement = measure_snowball(snowball, epsilon, touching)
-    which = f"mask {mask}" if mask is not None else f"rows {rows or matrix.default_rows}"
+    which = rows or matrix.default_rows if mask is None else f"mask {mask}"
     if json:
         display.print_json(_facts(matrix, which, measurement))
     else:
         display.matrix_lines(matrix)
-        display.measurement_tables(measurement, which, snowball.varying.size, saved=bool(save))
+        display.measurement_tables(measurement, which, snowball, saved=bool(save))
     if output is not None:
         display.announce([write_measurement(output, measurement)])
     if save is not None:

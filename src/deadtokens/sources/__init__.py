@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor, read_tensors
 from deadtokens.sources.builtin import BUILTINS, PREFIX, open_builtin
@@ -33,7 +36,7 @@ class Inspection:
     n_tensors: int
 
 
-def open_matrix(source: str | Path, tensor: str | None = None) -> Matrix:
+def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None) -> Matrix:
     """Open the matrix of token vectors that a source holds.
 
     Opening reads headers only: the codes are memory-mapped (.npz, float64 and built-ins are
@@ -41,23 +44,32 @@ def open_matrix(source: str | Path, tensor: str | None = None) -> Matrix:
 
     Args:
         source: A .safetensors, .npy or .npz file, a folder or ``*.index.json`` of safetensors
-            shards, or ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``.
+            shards, ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``, or an array of V rows by d
+            columns.
         tensor: The tensor's name; the output matrix by default, or the input one if tied.
 
     Raises:
         SourceError: There is no such source, it is damaged or of an unsupported kind, or it does
             not say which tensor to take.
     """
+    if isinstance(source, np.ndarray):
+        held = StoredTensor(
+            "array", Path("array"), str(source.dtype), source.shape, source.nbytes, lambda: source
+        )
+        return Matrix(*matrix_codes(held), "array", "array", "given as an array")
     if str(source).startswith(PREFIX):
         matrix = open_builtin(str(source))
         if tensor not in (None, matrix.tensor):
             raise SourceError(f"no tensor {tensor!r} there", where=source, remedy="leave it out")
         return matrix
     path = Path(source)
-    choice = choose(_tensors(path), path, tensor, _tied(path))
+    tensors = _tensors(path)
+    choice = choose(tensors, path, tensor, _tied(path))
     codes, fmt = matrix_codes(choice.tensor)
+    files = {tensor.path for tensor in tensors.values()} | {_config(path)}
+    files |= {path} if path.is_file() else set(path.glob("*.index.json"))
     return Matrix(
-        codes, fmt, str(source), choice.tensor.name, choice.reason, file=choice.tensor.path
+        codes, fmt, str(source), choice.tensor.name, choice.reason, files=tuple(sorted(files))
     )
 
 
@@ -148,9 +160,13 @@ def _is_file_name(file: object) -> bool:
     return plain and Path(str(file)).name == file
 
 
+def _config(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "config.json"
+
+
 def _tied(path: Path) -> bool | None:
     """What config.json beside the weights says of tying, None if there is none or it is silent."""
-    config = (path if path.is_dir() else path.parent) / "config.json"
+    config = _config(path)
     if not config.is_file():
         return None
     facts = _read_json(config)

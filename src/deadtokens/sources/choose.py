@@ -6,6 +6,7 @@ matches when it equals one listed here or ends in a dot and that name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -47,7 +48,7 @@ INPUT_NAMES = (
     "embedding.weight",
     "embeddings.weight",
 )
-# T5-like checkpoints may store the encoder's copy of the shared input matrix beside it.
+_IN_A_LAYER = re.compile(r"(^|\.)\d+\.")
 _NAMES: dict[Role, tuple[str, ...]] = {"output": OUTPUT_NAMES, "input": INPUT_NAMES, "other": ()}
 
 
@@ -157,7 +158,8 @@ def _matching(names: Mapping[str, object], listed: str) -> list[str]:
 
 
 def _ends_in(name: str, listed: str) -> bool:
-    return name == listed or name.endswith(f".{listed}")
+    """Whether a tensor's name is a listed one, outside the numbered layers of a model."""
+    return name == listed or (name.endswith(f".{listed}") and not _IN_A_LAYER.search(name))
 
 
 def _rank(candidate: Candidate) -> int:

@@ -29,7 +29,7 @@ class Matrix:
         token_ids: Length V, int64: the token of each row where the rows are not the vocabulary
             from 0 up; -1 where it is not known. None where row i is token i.
         default_rows: Which rows `measure` takes unless told otherwise.
-        file: The file that holds the codes, None for a built-in.
+        files: The files read, which results must not replace.
         note: What a reader of results from this source has to know, or "".
     """
 
@@ -40,8 +40,17 @@ class Matrix:
     reason: str
     token_ids: npt.NDArray[np.int64] | None = None
     default_rows: Literal["duplicates", "all"] = "duplicates"
-    file: Path | None = None
+    files: tuple[Path, ...] = ()
     note: str = ""
+
+    def __repr__(self) -> str:
+        shape = f"{self.n_rows:,} x {self.n_dimensions:,}"
+        return f"<Matrix {self.tensor}, {shape} {self.format.name}, of {self.source}>"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(V, d)."""
+        return self.n_rows, self.n_dimensions
 
     @property
     def n_rows(self) -> int:
