@@ -22,7 +22,7 @@ from deadtokens.kernels.types import Int32Array, Int64Array, RealArray, UInt32Ar
 Result = TypeVar("Result")
 
 KEPT_BYTES = 2**30
-_LISTED_FRACTION = 0.03  # of the dimensions, at most, in a vector's list on average
+_LISTED_FRACTION = 0.04  # of the dimensions, at most, in a vector's list on average
 _LISTED_AT_LEAST = 64  # but never fewer on average: short vectors are listed whole
 _SAMPLED_ROWS = 63
 _SAMPLED_ELEMENTS = 1 << 16
@@ -236,14 +236,16 @@ def components(edges: Int64Array, n: int) -> Int32Array:
 def _lists(x: RealArray) -> tuple[RealArray, float, float]:
     """The centre and threshold h of the lists, and the distance from which on they settle a pair.
 
-    Any centre gives the same distances; the one of smaller h settles more pairs. The median of some
-    rows is a value that most rows share, where they do; the middle of the range serves rows in two
-    camps, as ordinals on both sides of zero are.
+    Any centre gives the same distances; one of smaller h settles more pairs. The median of some
+    rows is a value that most rows share, where they do. Where it could settle next to none, because
+    rows are in two camps as ordinals on both sides of zero are, the middle of the range is tried.
     """
     rows = x[:: max(1, len(x) // _SAMPLED_ROWS)]
     common = np.ascontiguousarray(np.partition(rows, len(rows) // 2, axis=0)[len(rows) // 2])
     h = _list_threshold(x, common)
-    if h > 0:
+    with np.errstate(over="ignore"):
+        widest = float((rows.max(axis=0) - rows.min(axis=0)).max())
+    if h > 0 and 2 * h > 0.8 * widest:
         with np.errstate(over="ignore"):
             middle = np.ascontiguousarray((x.min(axis=0) + x.max(axis=0)) / 2, dtype=x.dtype)
         other = _list_threshold(x, middle)

@@ -99,6 +99,7 @@ def _density(axes: Axes, elements: Elements) -> None:
     peak = max(float((inside / total / np.diff(edges)).max()), float(gaussian.max()))
     axes.set_ylim(peak * 1e-6, peak * 100)  # room for the text
     axes.ticklabel_format(axis="x", scilimits=(-2, 3))
+    axes.minorticks_off()
     beyond = 1 - inside.sum() / total
     axes.text(
         0.98,

@@ -116,4 +116,5 @@ def _save(stem: Path, figure: Figure) -> list[Path]:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         with replacing(path) as file:
             figure.savefig(file, format=path.suffix[1:], dpi=130, metadata=metadata)
+        figure.set_layout_engine("none")  # what was laid out once stays, and costs no second time
     return paths
