@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +18,12 @@ from deadtokens.elements import ElementTotals, cell_deviations, inactive_deviati
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder
 from deadtokens.sampling import SamplerName, cell_table
+from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, TrialSpec
 from deadtokens.writing import replacing, write_csv
+
+_CSV_ROWS = 20_000
+_CSV_BLOCKS = 8
 
 SUMMARY_COLUMNS = (
     "sigma",
@@ -134,25 +140,34 @@ def _moments(powers: list[float]) -> Moments:
 
 def write_trials(path: Path, totals: list[SigmaTotals], spec: TrialSpec, fmt: str) -> None:
     """Write trials.csv: the 21 columns, sigma, epsilon, touching, format; a line per trial."""
-    with replacing(path) as file:
-        writer = None
-        for of_sigma in totals:
-            n = len(of_sigma.rows)
-            columns: dict[str, Any] = {"trial_id": np.arange(n)}
-            for name, values in zip(STATISTICS, of_sigma.rows.T, strict=True):
-                columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
-            columns["sigma"] = np.full(n, of_sigma.sigma)
-            columns["epsilon"] = np.full(n, spec.epsilon)
-            columns["touching"] = np.full(n, spec.touching)
-            columns["format"] = np.full(n, fmt)
-            table = pa.table(columns)
-            if writer is None:
-                file.write((",".join(columns) + "\n").encode())  # Arrow would quote the names
-                options = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
-                writer = arrow_csv.CSVWriter(file, table.schema, write_options=options)
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
+    blocks = [
+        (of_sigma, slice(start, start + _CSV_ROWS))
+        for of_sigma in totals
+        for start in range(0, len(of_sigma.rows), _CSV_ROWS)
+    ]
+    with replacing(path) as file, ThreadPoolExecutor() as pool:
+        # Arrow would quote the names.
+        file.write((",".join((*COLUMNS, "sigma", "epsilon", "touching", "format")) + "\n").encode())
+        for i in range(0, len(blocks), _CSV_BLOCKS):  # so that not all lines are held at once
+            group = blocks[i : i + _CSV_BLOCKS]
+            for lines in pool.map(lambda block: _csv_lines(block[0], block[1], spec, fmt), group):
+                file.write(lines)
+
+
+def _csv_lines(of_sigma: SigmaTotals, block: slice, spec: TrialSpec, fmt: str) -> bytes:
+    rows = of_sigma.rows[block]
+    n = len(rows)
+    columns: dict[str, Any] = {"trial_id": np.arange(block.start, block.start + n)}
+    for name, values in zip(STATISTICS, rows.T, strict=True):
+        columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
+    columns["sigma"] = np.full(n, of_sigma.sigma)
+    columns["epsilon"] = np.full(n, spec.epsilon)
+    columns["touching"] = np.full(n, spec.touching)
+    columns["format"] = np.full(n, fmt)
+    lines = io.BytesIO()
+    options = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
+    arrow_csv.write_csv(pa.table(columns), lines, options)
+    return lines.getvalue()
 
 
 def write_summary(path: Path, totals: list[SigmaTotals]) -> None:

@@ -81,6 +81,21 @@ def population_row(
 
 
 @array_kernel
+def _widest_first(ranges: Float32Array) -> Int64Array:
+    # A few are sorted by insertion, several times as fast as by argsort.
+    if ranges.size > 40:
+        return np.argsort(-ranges)
+    order = np.empty(ranges.size, np.int64)
+    for i in range(ranges.size):
+        j = i
+        while j > 0 and ranges[order[j - 1]] < ranges[i]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = i
+    return order
+
+
+@array_kernel
 def _split(
     ordinals: OrdinalArray,
     dimension: int,
@@ -176,7 +191,7 @@ def distance_row(
             ranges[n_varying] = top - bottom
             dimensions[n_varying] = k
             n_varying += 1
-    order = np.argsort(-ranges[:n_varying])
+    order = _widest_first(ranges[:n_varying])
     n_pairs = m * (m - 1) // 2
 
     members = np.arange(m)
