@@ -28,6 +28,7 @@ ORDER = [
     "sampling",
     "elements",
     "distances",
+    "extent",
     "statistics",
     "theory",
     "trials",

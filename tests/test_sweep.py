@@ -447,7 +447,7 @@ def test_threads_report_their_errors(tmp_path: Path, monkeypatch: pytest.MonkeyP
     planned = plan(CENTROID, SIGMAS, **OPTIONS)
     run = RunFolder.create(tmp_path, planned.specification(), planned.centroid)
 
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OutputError("cannot be written (no space)", where=tmp_path)
 
     monkeypatch.setattr(run, "write", full)

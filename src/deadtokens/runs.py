@@ -182,8 +182,8 @@ class RunFolder:
             gaps.append((reached, n_trials - reached))
         return gaps
 
-    def write(self, sigma_index: int, batch: Batch) -> int:
-        """Write a batch as a part; returns its size in bytes.
+    def write(self, sigma_index: int, batch: Batch) -> None:
+        """Write a batch as a part.
 
         Raises:
             OutputError: The disk is full, or the folder is gone.
@@ -202,7 +202,6 @@ class RunFolder:
         path = self.path / "parts" / name
         with replacing(path) as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-        return path.stat().st_size
 
     def read(self, part: Part) -> Batch:
         """A part's trials.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from deadtokens.distances import Distances, DistanceSummary, SpanningTree
 from deadtokens.errors import SelectionError
+from deadtokens.extent import NO_EXTENT, Extent
 from deadtokens.formats import FLOAT32, Float32Array
 from deadtokens.kernels.pairs import any_pair_within
 from deadtokens.kernels.types import RealArray
@@ -142,14 +143,14 @@ def measure(
     row: dict[str, Cell] = {"trial_id": 0, **population_statistics(snowball.populations)}
     further: dict[str, Cell] = dict.fromkeys(FURTHER_COLUMNS)
     further |= {"epsilon": epsilon, "touching": touching, "format": snowball.format.name}
-    extent: _Extent = _NO_EXTENT
-    steps: _Extent = _NO_EXTENT
+    extent: Extent = NO_EXTENT
+    steps: Extent = NO_EXTENT
     topology: dict[str, Cell] = trivial_topology(snowball.n_unique)
     reason, connectivity = None, None
     if snowball.n_unique > exact_limit:
         sampled = geometry.sampled_pairs()
-        extent = _Extent.estimated(geometry.largest_distance, sampled[0])
-        steps = _Extent.estimated(geometry.largest_steps, sampled[1])
+        extent = Extent.estimated(geometry.largest_distance, sampled[0])
+        steps = Extent.estimated(geometry.largest_steps, sampled[1])
         topology, reason = _decidable_topology(geometry, touching, exact_limit)
     elif snowball.n_unique >= 2:
         if snowball.varying.size == 0:
@@ -162,8 +163,8 @@ def measure(
         connectivity = _connectivity(tree, summary)
         del distances  # the steps need the room
         topology = graph_topology(snowball.n_unique, touching, summary, lambda: tree)
-        extent = _Extent.exact(summary)
-        steps = _Extent.exact(Distances(geometry.steps, workers).summary(0.0))
+        extent = Extent.exact(summary)
+        steps = Extent.exact(Distances(geometry.steps, workers).summary(0.0))
     row |= {name: value / epsilon for name, value in extent.columns("l_inf").items()}
     row |= topology
     further |= steps.columns("ulp")
@@ -272,52 +273,6 @@ def _decidable_topology(
         "graph could not be shown to be complete or empty"
     )
     return dict.fromkeys(TOPOLOGY), reason
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """Largest, mean and (lower) median distance, with standard errors where estimated."""
-
-    largest: float
-    mean: float
-    median: float
-    mean_se: float | None = None
-    median_se: float | None = None
-
-    @classmethod
-    def exact(cls, summary: DistanceSummary) -> _Extent:
-        return cls(summary.largest, summary.mean, summary.median)
-
-    @classmethod
-    def estimated(cls, largest: float, sample: npt.NDArray[np.float64]) -> _Extent:
-        """From a random sample of pairs; the median's error from the ranks a deviation away."""
-        ordered = np.sort(sample)
-        n = ordered.size
-        spread = round(np.sqrt(n) / 2)
-        low, high = ordered[n // 2 - spread], ordered[n // 2 + spread]
-        mean = float(sample.mean())
-        return cls(
-            largest=largest,
-            mean=mean,
-            median=float(ordered[(n - 1) // 2]),
-            mean_se=float(sample.std(ddof=1) / np.sqrt(n)) if np.isfinite(mean) else np.inf,
-            median_se=float((high - low) / 2) if np.isfinite(high) else np.inf,
-        )
-
-    def columns(self, unit: str) -> dict[str, float]:
-        return {
-            f"max_{unit}": self.largest,
-            f"mean_{unit}": self.mean,
-            f"median_{unit}": self.median,
-        }
-
-    def standard_errors(self, unit: str) -> dict[str, float]:
-        if self.mean_se is None or self.median_se is None:
-            return {}
-        return {f"mean_{unit}_se": self.mean_se, f"median_{unit}_se": self.median_se}
-
-
-_NO_EXTENT = _Extent(0.0, 0.0, 0.0)
 
 
 class _Geometry:

@@ -121,7 +121,6 @@ class Progress:
 
     total: int
     done: int = 0
-    bytes_written: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -281,10 +280,9 @@ def _work_off(
                 return
             batch = simulator.run(*unit, stop=progress.stop.is_set)
             if len(batch.rows):
-                written = run.write(index, batch)
+                run.write(index, batch)
                 with lock:
                     progress.done += len(batch.rows)
-                    progress.bytes_written += written
 
     for index, ranges in missing.items():
         if not ranges:
