@@ -155,7 +155,7 @@ class Cloud:
             )
         chance = self.overflow(n_tokens)
         if chance > OVERFLOW_LIMIT:
-            largest = self.format.values(self.format.codes(np.array([self.format.max_ordinal])))[0]
+            largest = self.format.values_of(np.array([self.format.max_ordinal]))[0]
             raise FormatError(
                 f"values overflow {self.format.name} (largest number {largest:.6g}) with "
                 f"probability {chance:.3g} in a trial of {n_tokens} tokens",
@@ -234,7 +234,7 @@ class Cloud:
         # The ordinal that x, within the format, is stored as; for "exact" corrected for the first
         # of the two roundings.
         fmt = self.format
-        largest = fmt.values(fmt.codes(np.array([fmt.max_ordinal])))[0]
+        largest = fmt.values_of(np.array([fmt.max_ordinal]))[0]
         ordinals = fmt.ordinals(fmt.round(np.clip(x, -largest, largest).astype(np.float32)))
         if self.intermediate == "exact":
             above, below = (fmt.boundaries(ordinals - i, "exact") for i in (0, 1))

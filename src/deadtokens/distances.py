@@ -210,16 +210,12 @@ class Distances:
             kernels.nearest_outside(slab, offset, columns, labels, weights, ends)
             return weights, ends
 
-        best, best_ends = None, None
+        best = np.full(n_components, np.inf, dtype=self._dtype)
+        best_ends = np.full((n_components, 2), self.n, dtype=np.int64)
         for weights, ends in self._each_slab(search):
-            if best is None or best_ends is None:
-                best, best_ends = weights, ends
-                continue
             # Slabs come in the order of their pairs, so an equal length is never a lower pair.
             shorter = (weights < best) | ((weights == best) & (best_ends[:, 0] == self.n))
             best[shorter], best_ends[shorter] = weights[shorter], ends[shorter]
-        if best is None or best_ends is None:
-            raise AssertionError("there is at least one slab")
         return best, best_ends
 
 

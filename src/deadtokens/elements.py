@@ -82,16 +82,13 @@ def cell_deviations(cloud: Cloud) -> Float64Array:
     """(cells,) float64: value - centroid of every cell of ``cloud.table``."""
     table = cell_table(cloud)
     dimensions = np.repeat(cloud.active, np.diff(table.first))
-    return _values(cloud, table.ordinals) - cloud.centroid[dimensions]
+    values = cloud.format.values_of(table.ordinals).astype(np.float64)
+    return values - cloud.centroid[dimensions]
 
 
 def inactive_deviations(cloud: Cloud) -> Float64Array:
     """(d - a,) float64: value - centroid of the dimensions that do not vary."""
     inactive = np.ones(cloud.d, dtype=bool)
     inactive[cloud.active] = False
-    return _values(cloud, cloud.modal[inactive]) - cloud.centroid[inactive]
-
-
-def _values(cloud: Cloud, ordinals: OrdinalArray) -> Float64Array:
-    fmt = cloud.format
-    return fmt.values(fmt.codes(ordinals.astype(np.int64))).astype(np.float64)
+    values = cloud.format.values_of(cloud.modal[inactive]).astype(np.float64)
+    return values - cloud.centroid[inactive]

@@ -155,7 +155,7 @@ def _occupied_cells(snowball: Snowball) -> Iterator[tuple[int, int, float, int, 
         )
         rows = np.zeros(ordinals.size, dtype=np.int64)
         np.add.at(rows, cell, snowball.populations)
-        values = fmt.values(fmt.codes(ordinals))
+        values = fmt.values_of(ordinals)
         for line in zip(ordinals, values, rows, vectors, strict=True):
             yield (dimension, int(line[0]), float(line[1]), int(line[2]), int(line[3]))
 

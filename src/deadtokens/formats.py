@@ -107,6 +107,14 @@ class Format:
         codes = np.ascontiguousarray(codes, dtype=self.code_dtype)
         return codes.view(self.float_dtype).astype(np.float32, copy=False)
 
+    def values_of(self, ordinals: npt.NDArray[np.signedinteger[Any]]) -> Float32Array:
+        """Values of ordinals as float32.
+
+        Raises:
+            FormatError: An ordinal lies beyond the format's largest number (or infinity).
+        """
+        return self.values(self.codes(np.asarray(ordinals, dtype=np.int64)))
+
     def round(self, values: Float32Array) -> Codes:
         """Codes of float32 values rounded to nearest, ties to even; overflow as `has_infinity`.
 

@@ -303,9 +303,7 @@ class _Geometry:
     @cached_property
     def _ranges(self) -> npt.NDArray[np.float64]:
         fmt = self.snowball.format
-        low, high = (
-            fmt.values(fmt.codes(end)).astype(np.float64) for end in self.snowball.extremes
-        )
+        low, high = (fmt.values_of(end).astype(np.float64) for end in self.snowball.extremes)
         return high - low
 
     @property

@@ -119,7 +119,6 @@ class Estimate:
 class Progress:
     """How far a sweep is; shared by its threads."""
 
-    total: int
     done: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -248,8 +247,7 @@ def simulate(
     """
     workers = workers or os.cpu_count() or 1
     missing = {i: run.missing(i, n_trials) for i in range(len(sweep.sigmas))}
-    total = sum(count for ranges in missing.values() for _, count in ranges)
-    progress = Progress(total)
+    progress = Progress()
     report = report or (lambda _: None)
     report(progress)
     with ThreadPoolExecutor(workers) as pool:

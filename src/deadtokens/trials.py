@@ -192,7 +192,7 @@ class Simulator:
         if vectors.shape[1] != dimensions.size:
             vectors = np.ascontiguousarray(vectors[:, dimensions])
         if self._lattice is None:
-            return ordinal_values(self.cloud, vectors)
+            return self.cloud.format.values_of(vectors)
         values = np.empty(vectors.shape, dtype=np.float32)
         look_up(vectors, self._lattice, values)
         return values
@@ -203,15 +203,10 @@ def _lattice(cloud: Cloud) -> Float32Array | None:
     fmt = cloud.format
     if fmt.bits > 16:
         return None
-    return fmt.values(fmt.codes(np.arange(-fmt.max_ordinal, fmt.max_ordinal + 1)))
-
-
-def ordinal_values(cloud: Cloud, ordinals: OrdinalArray) -> Float32Array:
-    """Values of ordinals as float32."""
-    return cloud.format.values(cloud.format.codes(ordinals.astype(np.int64)))
+    return fmt.values_of(np.arange(-fmt.max_ordinal, fmt.max_ordinal + 1))
 
 
 def _value_table(cloud: Cloud) -> Float32Array:
     if cloud.table is None:
         return np.zeros(0, dtype=np.float32)
-    return ordinal_values(cloud, cloud.table.ordinals)
+    return cloud.format.values_of(cloud.table.ordinals)

@@ -30,10 +30,7 @@ from deadtokens.kernels.random import (
     uniform,
     unit_interval,
 )
-
-Float64Array = npt.NDArray[np.float64]
-Int64Array = npt.NDArray[np.int64]
-OrdinalArray = npt.NDArray[np.signedinteger[Any]]
+from deadtokens.kernels.types import Float64Array, Int64Array, OrdinalArray
 
 GAUSSIAN, LAPLACE, UNIFORM = range(3)
 

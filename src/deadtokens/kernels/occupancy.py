@@ -19,10 +19,9 @@ of splitting. *Entries* are the cells other than the most likely one, step after
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from deadtokens.kernels.compiling import kernel
 from deadtokens.kernels.random import (
@@ -34,10 +33,7 @@ from deadtokens.kernels.random import (
     start_stream,
     uniform,
 )
-
-Int64Array = npt.NDArray[np.int64]
-Float64Array = npt.NDArray[np.float64]
-OrdinalArray = npt.NDArray[np.signedinteger[Any]]
+from deadtokens.kernels.types import Float64Array, Int64Array, OrdinalArray
 
 # So many leavers of a group are dealt to cells one by one; more, by a binomial for each cell.
 SCRATCH_SIZE = 32
