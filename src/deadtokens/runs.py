@@ -17,6 +17,7 @@ import hashlib
 import json
 import platform
 import re
+import shlex
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,6 +143,23 @@ class RunFolder:
     def centroid(self) -> Float64Array:
         """(d,) float64: the centre that the trials were drawn around."""
         return np.asarray(load_array(str(self.path / "centroid.safetensors"), "centroid"))
+
+    def command(self, n_trials: int) -> str:
+        """The command that draws what this folder lacks of so many trials of each sigma."""
+        s = self.specification
+        samplers = set(s["samplers"])
+        options = {
+            "centroid": self.path / "centroid.safetensors",
+            "sigma": ",".join(map(repr, s["sigmas"])),
+            "tokens": s["n_tokens"],
+            "trials": n_trials,
+            **{name: s[name] for name in ("seed", "epsilon", "touching", "noise", "format")},
+            "intermediate": s["intermediate"],
+            # Different ones are those of the fixed rule.
+            "sampler": samplers.pop() if len(samplers) == 1 else "auto",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        return shlex.join(["deadtokens", "sweep", *words, "-o", str(self.path)])
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
