@@ -40,6 +40,8 @@ CELL_LIMIT = 2**18
 # So many cells of a dimension are always added up one by one, and wider ones than this.
 _ENUMERATED = 2**16
 _NARROW = 1e-5
+_NEAR_ZERO = 2.0**-20  # sigmas
+BLOCK = 2**15  # cells taken at once
 
 
 @dataclass(frozen=True)
@@ -168,18 +170,42 @@ class Cloud:
         dimensions = np.array([dimension])
         if self.sigma[dimension] == 0:
             return self._home()[dimensions], np.ones(1)
-        first, ordinals, probabilities = self._cells(dimensions, *self._range(dimensions))
+        first, ordinals, probabilities = self.cells_within(dimensions, *self.range_of(dimensions))
         return ordinals[first[0] :], probabilities
 
     def coincidence(self) -> Float64Array:
         """(d,) probability sum_j p[k, j]^2 that two tokens agree in dimension k."""
         result = np.ones(self.d)
         if self.table is None:
-            for dimension in self.active.tolist():
-                result[dimension] = self.coincidence_of(dimension)
+            result[self.active] = self.coincidences(self.active)
         elif self.active.size:
             squares = self.table.probabilities**2
             result[self.active] = np.add.reduceat(squares, self.table.first[:-1])
+        return result
+
+    def coincidences(self, dimensions: IndexArray) -> Float64Array:
+        """The probability that two tokens agree, in each of some active dimensions.
+
+        Cells within 2^-20 sigma of zero are left out where there are several: there the lattice is
+        finest, and together they add less than 1e-11 of the sum.
+        """
+        low, high = self.range_of(dimensions)
+        result = np.empty(dimensions.size)
+        for i in np.flatnonzero(high - low >= _ENUMERATED).tolist():
+            result[i] = self.coincidence_of(int(dimensions[i]))
+        narrow = np.flatnonzero(high - low < _ENUMERATED)
+        tiny = self._nearest(_NEAR_ZERO * self.sigma[dimensions])
+        below = np.where(tiny > 0, np.minimum(high, -tiny - 1), high)
+        above = np.where(tiny > 0, np.maximum(low, tiny + 1), high + 1)
+        below, above = np.maximum(below, low - 1), np.minimum(above, high + 1)
+        total = np.zeros(dimensions.size)
+        for first, last in ((low, below), (above, high)):
+            for part in blocks((last - first + 1)[narrow]):
+                chosen = narrow[part]
+                begins, _, p = self.cells_within(dimensions[chosen], first[chosen], last[chosen])
+                of = np.repeat(chosen, np.diff(begins))
+                total += np.bincount(of, weights=p * p, minlength=total.size)
+        result[narrow] = total[narrow]
         return result
 
     def coincidence_of(self, dimension: int) -> float:
@@ -190,7 +216,7 @@ class Cloud:
         width / sigma for uniform noise, whose ends cut through cells.
         """
         dimensions = np.array([dimension])
-        (low,), (high,) = self._range(dimensions)
+        (low,), (high,) = self.range_of(dimensions)
         if high - low < _ENUMERATED:
             return float(np.sum(self.cells(dimension)[1] ** 2))
         fmt, sigma = self.format, float(self.sigma[dimension])
@@ -204,7 +230,7 @@ class Cloud:
             width = float(fmt.ulp(fmt.codes(inner))[0])
             wide = last - first < _ENUMERATED and width > _NARROW * sigma
             ends = np.array([first]), np.array([last - 1 if wide else first])
-            total += float(np.sum(self._cells(dimensions, *ends)[2] ** 2))
+            total += float(np.sum(self.cells_within(dimensions, *ends)[2] ** 2))
             if not wide:
                 boundaries = fmt.boundaries(np.array([first, last - 1]), "exact")
                 t = (boundaries - self.centroid[dimension]) / sigma
@@ -213,11 +239,23 @@ class Cloud:
 
     def probability_near(self, dimension: int, z: Float64Array) -> Float64Array:
         """The probability of the cell that centroid + sigma z falls into, for each z."""
-        ordinals = self._nearest(self.centroid[dimension] + self.sigma[dimension] * z)
-        below = self.format.boundaries(ordinals - 1, self.intermediate)
-        above = self.format.boundaries(ordinals, self.intermediate)
-        lower, upper = self._standard(below, dimension), self._standard(above, dimension)
-        width = (above - below) / self.sigma[dimension]
+        dimensions = np.full(z.shape, dimension)
+        ordinals = self.ordinals_near(dimensions, z)
+        return self.probability_between(dimensions, ordinals, ordinals)
+
+    def ordinals_near(self, dimensions: IndexArray, z: Float64Array) -> Ordinals:
+        """Ordinals that centroid + sigma z is stored as, in those dimensions (any one shape)."""
+        return self._nearest(self.centroid[dimensions] + self.sigma[dimensions] * z)
+
+    def probability_between(
+        self, dimensions: IndexArray, low: Ordinals, high: Ordinals
+    ) -> Float64Array:
+        """The probability that a token's ordinal lies in low .. high (arrays of one shape)."""
+        below = self.format.boundaries(low - 1, self.intermediate)
+        above = self.format.boundaries(high, self.intermediate)
+        lower, upper = self._standard(below, dimensions), self._standard(above, dimensions)
+        with np.errstate(over="ignore"):
+            width = (above - below) / self.sigma[dimensions]
         return interval_probabilities(self.noise, lower, upper, width)
 
     @property
@@ -247,19 +285,21 @@ class Cloud:
     def _home(self) -> Ordinals:
         return self._nearest(self.centroid)
 
-    def _range(self, dimensions: IndexArray) -> tuple[Ordinals, Ordinals]:
-        # First and last ordinal that can matter, and one more on either side against rounding.
+    def range_of(self, dimensions: IndexArray) -> tuple[Ordinals, Ordinals]:
+        """First and last ordinal that can matter, and one more on either side against rounding."""
         far = reach(self.noise, self._tail) * self.sigma[dimensions]
         largest = self.format.max_ordinal
         low = self._nearest(self.centroid[dimensions] - far) - 1
         high = self._nearest(self.centroid[dimensions] + far) + 1
         return np.maximum(low, -largest), np.minimum(high, largest)
 
-    def _cells(
+    def cells_within(
         self, dimensions: IndexArray, low: Ordinals, high: Ordinals
     ) -> tuple[IndexArray, Ordinals, Float64Array]:
-        # Where each dimension's cells begin, and ordinals and probabilities of the cells from low
-        # to high that are not beyond the cut.
+        """Where each dimension's cells begin, and ordinals and probabilities of all cells.
+
+        Those from low to high (low - 1 for none) that are not beyond the cut.
+        """
         sizes = high - low + 1
         of = np.repeat(np.arange(dimensions.size), sizes)
         starts = np.cumsum(sizes) - sizes
@@ -279,10 +319,10 @@ class Cloud:
         return first, ordinals[keep], probabilities
 
     def _cell_table(self) -> CellTable | None:
-        low, high = self._range(self.active)
+        low, high = self.range_of(self.active)
         if int(np.sum(high - low + 1)) > CELL_LIMIT + 2 * self.active.size:
             return None
-        first, ordinals, probabilities = self._cells(self.active, low, high)
+        first, ordinals, probabilities = self.cells_within(self.active, low, high)
         sizes = np.diff(first)
         most = np.maximum.reduceat(probabilities, first[:-1]) if sizes.size else np.zeros(0)
         # The first of equally likely cells: written last to first, so that the first one stays.
@@ -299,6 +339,13 @@ class Cloud:
             modal=_read_only(modal),
             leave=_read_only(leave),
         )
+
+
+def blocks(sizes: IndexArray) -> list[slice]:
+    """Slices of neighbours that have some `BLOCK` cells together, or are one."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // BLOCK)) + 1
+    ends = [0, *cuts.tolist(), sizes.size]
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

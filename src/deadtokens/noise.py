@@ -36,6 +36,17 @@ def reach(noise: Noise, tail: float) -> float:
     return float(_SQRT3)
 
 
+def quantile(noise: Noise, u: Float64Array) -> Float64Array:
+    """The t below which noise of standard deviation 1 lies with probability u, in 0 .. 1."""
+    if noise == "gaussian":
+        return np.asarray(special.ndtri(u), dtype=np.float64)
+    if noise == "laplace":
+        with np.errstate(divide="ignore"):
+            tail = np.log(2 * np.minimum(u, 1 - u)) / _SQRT2
+        return np.asarray(np.where(u < 0.5, tail, -tail))
+    return np.asarray((2 * u - 1) * _SQRT3)
+
+
 def interval_probabilities(
     noise: Noise, low: Float64Array, high: Float64Array, width: Float64Array
 ) -> Float64Array:

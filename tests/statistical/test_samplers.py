@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -25,6 +25,8 @@ from deadtokens.formats import FORMATS
 from deadtokens.kernels import direct, random
 from deadtokens.noise import Noise
 from deadtokens.sampling import DirectSampler, OccupancySampler
+from deadtokens.theory import expectation
+from deadtokens.touching import touching_probability
 
 Keys = npt.NDArray[np.int64]
 Features = dict[str, npt.NDArray[np.int64]]
@@ -257,6 +259,47 @@ def test_coinciding_pairs_tell_a_dimension_that_is_never_split() -> None:
     chance = float(np.prod(setting.cloud().coincidence()))
     expected = setting.n * (setting.n - 1) / 2 * chance
     assert abs(pairs.mean() - expected) > 4 * pairs.std(ddof=1) / math.sqrt(pairs.size)
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_expectations_are_the_means_of_literal_trials(name: str) -> None:
+    # 4 combined standard errors, 5 numbers of 10 settings.
+    setting, trials = SETTINGS[name], drawn(name, "literal")
+    expected = expectation(setting.cloud(), setting.n)
+    means = {
+        "coinciding_pairs": trials["pairs"],
+        "n_unique": trials["n_unique"],
+        "n_singletons": trials["n_singletons"],
+        "n_black_holes": trials["n_black_holes"],
+        "black_hole_population": setting.n - trials["n_singletons"],
+    }
+    for metric, values in means.items():
+        own = getattr(expected, f"{metric}_se", 0.0)
+        error = math.hypot(own, values.std(ddof=1) / math.sqrt(values.size))
+        assert abs(values.mean() - getattr(expected, metric)) < 4 * error, metric
+
+
+def literal_distances(setting: Setting, seed: int, pairs: int) -> Any:
+    """(pairs,) distances of independent pairs of literal tokens, float32-rounded."""
+    pair = replace(setting, n=2)
+    ordinals = literal_ordinals(pair, np.random.default_rng(seed), pairs)
+    values = FORMATS[setting.format].values_of(ordinals)
+    return np.abs(values[:, 0] - values[:, 1]).max(axis=1)
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_pairs_of_literal_tokens_touch_as_often_as_expected(name: str, quantile: float) -> None:
+    # The limit is a distance that occurs; one float32 step less makes it a chance that differs.
+    setting, pairs = SETTINGS[name], 100_000
+    limit = np.quantile(literal_distances(setting, 5, 1001), quantile, method="lower")
+    distances = literal_distances(setting, 6, pairs)
+    for touching in (limit, np.nextafter(limit, np.float32(0))):
+        if touching > 0:
+            chance, error = touching_probability(setting.cloud(), float(touching))
+            assert error == 0
+            standard_error = math.sqrt(chance * (1 - chance) / pairs)
+            assert abs((distances <= touching).mean() - chance) < 4 * standard_error + 1e-9
 
 
 def large_cloud(sigma: float, **changes: Any) -> Cloud:

@@ -11,27 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deadtokens.cli.options import (
+    Centroid,
+    Epsilon,
+    Format,
+    Intermediate,
+    IntermediateOption,
+    Noise,
+    NoiseOption,
+    Tokens,
+    Touching,
+    load_centroid,
+)
+
 if TYPE_CHECKING:
-    from deadtokens.kernels.types import Float64Array
     from deadtokens.runs import RunFolder
     from deadtokens.sweep import Progress, Sweep
 
 _LONG_SECONDS = 10.0
-
-
-class Noise(StrEnum):
-    """Kinds of noise."""
-
-    GAUSSIAN = "gaussian"
-    LAPLACE = "laplace"
-    UNIFORM = "uniform"
-
-
-class Intermediate(StrEnum):
-    """What centroid + noise is rounded to first."""
-
-    FLOAT32 = "float32"
-    EXACT = "exact"
 
 
 class Sampler(StrEnum):
@@ -42,42 +39,7 @@ class Sampler(StrEnum):
     DIRECT = "direct"
 
 
-Centroid = Annotated[
-    str,
-    typer.Option(
-        "--centroid",
-        metavar="FILE[:key]",
-        help="The centre: a 1-D tensor in a .safetensors, .npy or .npz file, as census writes it.",
-        show_default=False,
-    ),
-]
-Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens of a trial.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of all random streams.")]
-Epsilon = Annotated[
-    float | None,
-    typer.Option(
-        "--epsilon",
-        metavar="E",
-        help="The length in which distances are quoted; by default the ULP of the centroid's "
-        "largest value.",
-    ),
-]
-Touching = Annotated[
-    float | None,
-    typer.Option(
-        "--touching",
-        metavar="X",
-        help="The distance up to which two vectors touch; by default 2 epsilon.",
-    ),
-]
-NoiseOption = Annotated[
-    Noise, typer.Option("--noise", help="Kind of noise; sigma is its standard deviation.")
-]
-Format = Annotated[str, typer.Option("--format", metavar="F", help="Storage format.")]
-IntermediateOption = Annotated[
-    Intermediate,
-    typer.Option("--intermediate", help="What centroid + noise is rounded to before the format."),
-]
 SamplerOption = Annotated[
     Sampler, typer.Option("--sampler", help="How trials are drawn; auto is a fixed rule.")
 ]
@@ -119,7 +81,7 @@ def sweep(
     """
     import os
 
-    from deadtokens.cli import display
+    from deadtokens.cli import display, tables
     from deadtokens.errors import SelectionError
     from deadtokens.pictures import write_figures
     from deadtokens.runs import RunFolder
@@ -129,7 +91,7 @@ def sweep(
     if trials < 1:
         raise SelectionError(f"{trials} trials", remedy="give at least one")
     planned = plan(
-        _load_centroid(centroid),
+        load_centroid(centroid),
         parse_sigmas(sigma),
         tokens,
         seed=seed,
@@ -147,10 +109,10 @@ def sweep(
         totals = finish(planned, run)
         seconds = time.perf_counter() - started
         pictures = write_figures(run.path / "figures", planned, totals)
-    display.sweep_tables(totals)
+    tables.sweep_tables(totals)
     held = sum(len(of_sigma.rows) for of_sigma in totals)
     written = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
-    display.sweep_closing(planned, held, progress.done, seconds, written)
+    tables.sweep_closing(planned, held, progress.done, seconds, written)
     for name in ("trials.csv", "summary.csv", "elements.npz"):
         path = run.path / name
         display.message(f"wrote {path}: {display.size(path.stat().st_size)}")
@@ -188,7 +150,7 @@ def sample(
     from deadtokens.writing import check_place, make_folder, write_safetensors
 
     cloud = Cloud(
-        _load_centroid(centroid),
+        load_centroid(centroid),
         sigma,
         noise=noise.value,
         format=format,
@@ -202,34 +164,6 @@ def sample(
     write_safetensors(output, {"tokens": codes}, metadata)
     size = display.size(output.stat().st_size)
     display.message(f"wrote {output}: tokens {tokens:,} x {cloud.d:,} {format}, {size}")
-
-
-def _load_centroid(spec: str) -> Float64Array:
-    """A centroid from a file, with a note of what it is and what that means."""
-    import numpy as np
-
-    from deadtokens.cli import display
-    from deadtokens.errors import SelectionError
-    from deadtokens.files import load_array, load_metadata
-
-    array = load_array(spec, "centroid")
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fV":  # V: ml_dtypes
-        raise SelectionError(
-            f"a centroid of shape {list(array.shape)} and dtype {array.dtype}",
-            where=spec,
-            remedy="give one floating-point number per dimension",
-        )
-    values = array.astype(np.float64)
-    display.message(
-        f"centroid {spec}: {values.size:,} dimensions, norm {float(np.linalg.norm(values)):.6g}"
-    )
-    if load_metadata(spec).get("origin") == "census":
-        display.message(
-            "note: this centroid is a mean of rounded rows. Trials around it are more alike than "
-            "those around the centre of the noise, unless sigma is well above the ULP: dimensions "
-            "that did not split sit in the middle of their cell"
-        )
-    return values
 
 
 def _simulate(planned: Sweep, run: RunFolder, trials: int, workers: int) -> Progress:
