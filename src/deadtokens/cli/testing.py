@@ -1,0 +1,104 @@
+"""The commands that test the simple story without simulating it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from deadtokens.cli.commands import (
+    Json,
+    Mask,
+    RowsOption,
+    Source,
+    Tensor,
+    check_choice,
+    selected,
+    selection_name,
+)
+
+_MANY_CELLS = 20_000_000
+
+
+def independence(
+    source: Source,
+    tensor: Tensor = None,
+    mask: Mask = None,
+    rows: RowsOption = None,
+    permutations: Annotated[
+        int | None,
+        typer.Option(
+            "--permutations",
+            metavar="T",
+            min=1,
+            help="How often to deal the cells anew; by default 9,999, fewer for large clusters.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random streams.")] = 42,
+    json: Json = False,
+) -> None:
+    """Test whether the dimensions of a cluster are independent.
+
+    Rounded noise moves each dimension on its own. The test is exact and needs neither sigma nor a
+    centre: it deals the numbers of each dimension to the rows at random, and compares how many
+    rows coincide, and how dimensions correlate.
+    """
+    from deadtokens import independence as test
+    from deadtokens.cli import display, tables
+    from deadtokens.independence import default_permutations, verdict
+    from deadtokens.montecarlo import FAMILY_LEVEL, p_words, smallest_p
+    from deadtokens.sources import open_matrix
+
+    check_choice(mask, rows)
+    matrix = open_matrix(source, tensor)
+    snowball = selected(matrix, mask, rows)
+    which = selection_name(matrix, mask, rows)
+    cells = snowball.n_tokens * snowball.varying.size
+    if cells > _MANY_CELLS:
+        times = permutations or default_permutations(snowball.n_tokens, snowball.varying.size)
+        display.message(f"dealing {cells:,} cells {times:,} times, which takes a while")
+    result = test(snowball, permutations=permutations, seed=seed)
+    if json:
+        display.print_json(
+            {
+                "source": matrix.source,
+                "tensor": matrix.tensor,
+                "storage": matrix.format.name,
+                "format": snowball.format.name,
+                "rows": which,
+                "n_rows": result.n_rows,
+                "n_varying": result.n_varying,
+                "n_correlated": result.n_correlated,
+                "permutations": result.permutations,
+                "seed": seed,
+                "level": FAMILY_LEVEL,
+                "rejected": result.rejected,
+                "departures": list(result.departures),
+                "mild": list(result.mild),
+                "reason": result.reason,
+                "verdict": verdict(result),
+                "features": [
+                    asdict(found) | {"p_holm": adjusted}
+                    for found, adjusted in zip(result.features, result.p_holm, strict=True)
+                ],
+            }
+        )
+        return
+    tables.matrix_lines(matrix)
+    display.line(
+        f"tested: {tables.rows_in_words(which)}, {result.n_rows:,}, as {snowball.format.name}; "
+        f"{result.n_varying:,} of {snowball.codes.shape[1]:,} dimensions vary"
+    )
+    if result.reason is None:
+        display.line(
+            f"simulated: {result.permutations:,} permutations, which can give p = "
+            f"{p_words(smallest_p(result.permutations))} at the smallest; correlations over "
+            f"{result.n_correlated:,} dimensions"
+        )
+        notes = [
+            "rejects" if name in result.departures else "mild" if name in result.mild else ""
+            for name in (found.name for found in result.features)
+        ]
+        tables.features_table(result.features, result.p_holm, notes)
+    display.line(verdict(result))
