@@ -18,6 +18,7 @@ from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 
 _BLOCK_ROWS = 4096
+_NEARBY_COLUMNS = 32
 NOT_FINITE = -1  # stands for "in no group" in `Census.first`
 
 
@@ -253,6 +254,32 @@ def rows_to_measure(matrix: Matrix, which: str | None = None) -> BoolArray:
             remedy="use --rows all, or choose rows with --mask",
         )
     return mask
+
+
+def rows_nearby(matrix: Matrix, snowball: Snowball) -> int:
+    """How many other rows of the matrix lie where a snowball's do.
+
+    In every dimension within the snowball's range, widened on either side by its largest range of
+    all dimensions and two lattice steps.
+    """
+    fmt = snowball.format
+    low, high = (fmt.values_of(end).astype(np.float64) for end in snowball.extremes)
+    step = fmt.ulp(fmt.codes(np.maximum(*(np.abs(end) for end in snowball.extremes))))
+    margin = float((high - low).max()) + 2 * step
+    low, high = low - margin, high + margin
+    other = np.ones(matrix.n_rows, dtype=np.bool_)
+    if snowball.row_ids is not None:
+        other[snowball.row_ids] = False
+    left = np.flatnonzero(other)
+    for start in range(0, matrix.n_dimensions, _NEARBY_COLUMNS):
+        # Most rows are told apart by the first few columns.
+        columns = slice(start, start + _NEARBY_COLUMNS)
+        values = matrix.format.values(matrix.codes[:, columns][left])
+        inside = (values >= low[columns]) & (values <= high[columns])
+        left = left[inside.all(axis=1)]
+        if not left.size:
+            break
+    return int(left.size)
 
 
 def load_mask(spec: str, matrix: Matrix) -> BoolArray:

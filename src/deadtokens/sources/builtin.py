@@ -46,6 +46,7 @@ def _qwen3_4b() -> Matrix:
         reason="the built-in holds this matrix only",
         token_ids=token_ids,
         default_rows="all",
+        varying_only=True,
         note=(
             f"{facts['model']}: its {int(populations.sum()):,} dead rows, rebuilt from published "
             f"figures in the {len(facts['dimensions'])} of {facts['hidden_size']:,} dimensions "

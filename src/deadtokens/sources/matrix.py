@@ -29,6 +29,7 @@ class Matrix:
         token_ids: Length V, int64: the token of each row where the rows are not the vocabulary
             from 0 up; -1 where it is not known. None where row i is token i.
         default_rows: Which rows `measure` takes unless told otherwise.
+        varying_only: Whether columns in which the rows agree were left out of the source.
         files: The files read, which results must not replace.
         note: What a reader of results from this source has to know, or "".
     """
@@ -40,6 +41,7 @@ class Matrix:
     reason: str
     token_ids: npt.NDArray[np.int64] | None = None
     default_rows: Literal["duplicates", "all"] = "duplicates"
+    varying_only: bool = False
     files: tuple[Path, ...] = ()
     note: str = ""
 
