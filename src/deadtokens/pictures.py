@@ -35,10 +35,10 @@ def write_figures(folder: Path, sweep: Sweep, totals: Sequence[SigmaTotals]) -> 
     # Where everything coincides, or nothing does, populations by rank say nothing.
     partly = [t for t in totals if 1 < np.median(t.metric("n_unique")) < sweep.spec.n_tokens]
     elements = [_elements(of_sigma) for of_sigma in _some(totals)]
-    ranked = [_ranked(of_sigma, sweep.spec) for of_sigma in _some(partly or totals)]
+    bands = [ranked(of_sigma, sweep.spec) for of_sigma in _some(partly or totals)]
     drawn = {
         "elements": figures.elements_figure(elements, caption),
-        "populations": figures.ranks_figure(ranked, caption),
+        "populations": figures.ranks_figure(bands, caption),
     }
     if len(totals) > 1:
         sigmas = [of_sigma.sigma for of_sigma in totals]
@@ -65,7 +65,8 @@ def _elements(totals: SigmaTotals) -> figures.Elements:
     return figures.Elements(totals.sigma, totals.deviations, totals.counts, *totals.moments)
 
 
-def _ranked(totals: SigmaTotals, spec: TrialSpec) -> figures.Ranked:
+def ranked(totals: SigmaTotals, spec: TrialSpec) -> figures.Ranked:
+    """Populations by rank: the median over trials, and the band from their 5 % to 95 % quantile."""
     low, median, high = (_quantile(totals.ranked, spec, q) for q in (0.05, 0.5, 0.95))
     return figures.Ranked(totals.sigma, spec.ranks, median, low, high)
 
