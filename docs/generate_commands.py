@@ -8,7 +8,20 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent / "commands.md"
-COMMANDS = ("inspect", "census", "measure", "sweep", "sample", "demo")
+COMMANDS = (
+    "inspect",
+    "census",
+    "measure",
+    "independence",
+    "fit",
+    "sweep",
+    "sample",
+    "theory",
+    "compare",
+    "report",
+    "study",
+    "demo",
+)
 INTRODUCTION = """# Commands
 
 Written by `docs/generate_commands.py` from the program's own help.

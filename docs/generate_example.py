@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "README.md"
-COMMAND = "deadtokens measure builtin:qwen3-4b --epsilon 6e-5"
+COMMAND = "deadtokens fit builtin:qwen3-4b"
 
 
 def page() -> str:

@@ -21,7 +21,17 @@ from deadtokens.cli import run
 from deadtokens.statistics import COLUMNS
 
 PROGRAM = str(Path(sys.executable).with_name("deadtokens"))
-COMMANDS = ["inspect", "census", "measure", "demo"]
+COMMANDS = [
+    "inspect",
+    "census",
+    "measure",
+    "independence",
+    "fit",
+    "compare",
+    "report",
+    "study",
+    "demo",
+]
 # The published table of the built-in, at the precision published.
 QWEN = {
     "n_tokens": "2,100",
@@ -377,23 +387,6 @@ def test_extreme_epsilon_still_gives_strict_json(
         assert facts["n_components"] == (1 if float(epsilon) > 1 else 2)
 
 
-# --- demo ---
-
-
-def test_demo(deadtokens: Program, tmp_path: Path) -> None:
-    result = deadtokens("demo", "-o", tmp_path)
-    assert result.status == 0
-    qwen, whisper = result.out.split("$ deadtokens measure ")[1:]
-    assert (qwen.split()[0], whisper.split()[0]) == ("builtin:qwen3-4b", "builtin:whisper-tiny.en")
-    assert table(qwen)["n_unique"] == "13"
-    printed = table(whisper)
-    names = ("n_tokens", "n_unique", "n_black_holes", "n_singletons", "black_hole_population")
-    assert [printed[name] for name in names] == ["300", "253", "31", "222", "78"]
-    for name in ("qwen3-4b", "whisper-tiny.en"):
-        assert (tmp_path / name / "measured.csv").exists()
-        assert (tmp_path / name / "thresholds.csv").exists()
-
-
 # --- bad input ---
 
 
@@ -447,10 +440,11 @@ def bad_sources(folder: Path) -> dict[str, tuple[Path | str, str]]:
 
 
 @pytest.mark.parametrize("kind", BAD_SOURCES)
-@pytest.mark.parametrize("command", ["inspect", "census", "measure"])
+@pytest.mark.parametrize("command", ["inspect", "census", "measure", "study"])
 def test_bad_source(deadtokens: Program, tmp_path: Path, command: str, kind: str) -> None:
     source, expected = bad_sources(tmp_path)[kind]
-    result = deadtokens(command, source)
+    output = ["-o", tmp_path / "run"] if command == "study" else []
+    result = deadtokens(command, source, *output)
     if command == "inspect" and kind in {"no rows", "one-dimensional"}:
         result = result._replace(out="")  # the file is readable: its candidates are listed
     assert_refused(result, expected)
@@ -542,6 +536,8 @@ def test_rows_that_are_not_finite_among_those_measured(
         ["measure", "-o", "x" * 300],
         ["measure", "--save", "model.npy"],
         ["demo", "-o", "model.npy"],
+        ["study", "-o", "model.npy"],
+        ["study", "-o", "model.npy/below"],
     ],
     ids=lambda arguments: " ".join(arguments)[:30],
 )
@@ -554,8 +550,8 @@ def test_output_that_cannot_be_written_is_refused_before_any_work(
     command, *options = arguments
     before = model.read_bytes()
     result = deadtokens(command, *([] if command == "demo" else [model]), *options)
-    if command == "demo":  # its heading comes first
-        result = result._replace(out="")
+    if command in ("demo", "study"):  # their heading and stages come first
+        result = result._replace(out="", err=result.err.splitlines(keepends=True)[-1])
     assert_refused(result, "written")
     assert model.read_bytes() == before
     assert Path("pipe").is_fifo()

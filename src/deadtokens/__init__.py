@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadtokens.census import Census, census, snowball_of
     from deadtokens.cloud import Cloud
+    from deadtokens.compare import Comparison, compare
     from deadtokens.errors import DeadtokensError
+    from deadtokens.fit import Fit, fit
     from deadtokens.formats import FORMATS, Format, get_format
+    from deadtokens.independence import Independence, independence
+    from deadtokens.marginals import Marginals, marginals
     from deadtokens.runs import RunFolder, open_run
     from deadtokens.sampling import sample
     from deadtokens.snowball import Snowball
+    from deadtokens.solving import Solution, solve
     from deadtokens.sources import Matrix, inspect, open_matrix
     from deadtokens.statistics import Measurement, measure
+    from deadtokens.study import Study, study
     from deadtokens.sweep import sweep
+    from deadtokens.theory import Expectation, theory
 
 __version__ = "0.1.0"
 
@@ -28,43 +35,71 @@ _MODULES = {
     "FORMATS": "formats",
     "Census": "census",
     "Cloud": "cloud",
+    "Comparison": "compare",
     "DeadtokensError": "errors",
+    "Fit": "fit",
+    "Expectation": "theory",
     "Format": "formats",
+    "Independence": "independence",
+    "Marginals": "marginals",
     "Matrix": "sources",
     "Measurement": "statistics",
     "RunFolder": "runs",
     "Snowball": "snowball",
+    "Study": "study",
+    "Solution": "solving",
     "census": "census",
+    "fit": "fit",
+    "compare": "compare",
     "get_format": "formats",
+    "independence": "independence",
     "inspect": "sources",
+    "marginals": "marginals",
     "measure": "statistics",
     "open_matrix": "sources",
     "open_run": "runs",
     "sample": "sampling",
     "snowball_of": "census",
+    "solve": "solving",
+    "study": "study",
     "sweep": "sweep",
+    "theory": "theory",
 }
 
 __all__ = [
     "FORMATS",
     "Census",
     "Cloud",
+    "Comparison",
     "DeadtokensError",
+    "Expectation",
+    "Fit",
     "Format",
+    "Independence",
+    "Marginals",
     "Matrix",
     "Measurement",
     "RunFolder",
     "Snowball",
+    "Solution",
+    "Study",
     "__version__",
     "census",
+    "compare",
+    "fit",
     "get_format",
+    "independence",
     "inspect",
+    "marginals",
     "measure",
     "open_matrix",
     "open_run",
     "sample",
     "snowball_of",
+    "solve",
+    "study",
     "sweep",
+    "theory",
 ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,28 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, Census, snowball_of
+from deadtokens.compare import COMPARISON_COLUMNS, Comparison
 from deadtokens.distances import Distances
 from deadtokens.errors import OutputError
 from deadtokens.files import load_metadata
+from deadtokens.fit import Fit
+from deadtokens.independence import Independence
 from deadtokens.kernels.pairs import count_differing
+from deadtokens.marginals import Marginals
+from deadtokens.montecarlo import FAMILY_LEVEL
+from deadtokens.occupied import occupied_cells
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Connectivity, Measurement
-from deadtokens.writing import write_csv, write_safetensors
+from deadtokens.theory import Expectation
+from deadtokens.verdict import Verdict
+from deadtokens.writing import replacing, write_csv, write_safetensors
 
 CENSUS_FILES = ("census.csv", "mask.safetensors", "centroid.safetensors")
+FIT_FILES = ("fit.json", "dimensions.csv", "centroid.safetensors")
 CLUSTER_FILES = ("snowball.safetensors", "dimensions.csv", "pairs.safetensors", "thresholds.csv")
 MATRIX_LIMIT = 4096  # distinct vectors up to which n x n matrices are written
+CELLS_LIMIT = 500_000  # occupied cells in varying dimensions up to which they are written
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,40 @@ def write_measurement(path: Path, measurement: Measurement) -> Written:
     return Written(path, f"1 row x {len(columns)} columns")
 
 
+def write_comparison(path: Path, comparison: Comparison) -> Written:
+    """Write comparison.csv: for each sigma a line per metric, and one for the joint statistic.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    lines = [
+        [*astuple(metric), at.sigma, at.trials]
+        for at in comparison.sigmas
+        for metric in (*at.metrics, at.joint)
+    ]
+    write_csv(path, COMPARISON_COLUMNS, lines)
+    return Written(path, f"{len(lines):,} rows x {len(COMPARISON_COLUMNS)} columns")
+
+
+def theory_row(expected: Expectation) -> dict[str, float | None]:
+    """An expectation by column; no standard error where the value is exact."""
+    return {
+        name: None if name.endswith("_se") and value == 0 else value
+        for name, value in asdict(expected).items()
+    }
+
+
+def write_theory(path: Path, expected: Sequence[Expectation]) -> Written:
+    """Write expectations as a CSV, a line per sigma.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    columns = [field.name for field in fields(Expectation)]
+    write_csv(path, columns, [list(theory_row(row).values()) for row in expected])
+    return Written(path, f"{len(expected):,} rows x {len(columns)} columns")
+
+
 def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) -> list[Written]:
     """Write the cluster as data: vectors, varying dimensions, distances, thresholds.
 
@@ -112,7 +157,8 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     float32), ``populations`` (m), ``row_ids`` and ``row_vectors`` (n: each row of the matrix and
     the vector it holds). pairs.safetensors holds ``l_inf`` (float32) and ``hamming`` (int32), both
     m x m, where m is at most `MATRIX_LIMIT`. dimensions.csv has a line per cell that is occupied in
-    a varying dimension, thresholds.csv one per distance at which components merge.
+    a varying dimension, where they are at most `CELLS_LIMIT`, thresholds.csv one per distance at
+    which components merge.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -125,10 +171,11 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     if snowball.row_ids is not None and snowball.row_vectors is not None:
         tensors |= {"row_ids": snowball.row_ids, "row_vectors": snowball.row_vectors}
     metadata = {"format": snowball.format.name}
-    written = [
-        _safetensors(folder / "snowball.safetensors", tensors, metadata),
-        _dimensions(folder / "dimensions.csv", snowball),
-    ]
+    written = [_safetensors(folder / "snowball.safetensors", tensors, metadata)]
+    dimensions = folder / "dimensions.csv"
+    dimensions.unlink(missing_ok=True)
+    if count_cells(snowball) <= CELLS_LIMIT:
+        written.append(_dimensions(dimensions, snowball))
     pairs = folder / "pairs.safetensors"
     pairs.unlink(missing_ok=True)
     if snowball.n_unique <= MATRIX_LIMIT:
@@ -141,23 +188,126 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     return written
 
 
+def write_fit(folder: Path, fit: Fit, matrix: Matrix, format_name: str) -> list[Written]:
+    """Write fit.json, dimensions.csv and centroid.safetensors.
+
+    dimensions.csv has a line per dimension; centroid.safetensors holds ``centroid`` (float64) and
+    ``centroid_float32``, the posterior mean of the noise's centre.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    numbers: dict[str, npt.NDArray[Any]] = {
+        "dimension": np.arange(fit.n_dimensions),
+        "centre": fit.centre,
+        "centre_low": fit.centre_low,
+        "centre_high": fit.centre_high,
+        "occupied": fit.cells.occupied,
+        "skipped": fit.cells.skipped,
+        "influence": fit.influence,
+        "sigma_without": fit.sigma_without,
+    }
+    metadata = {
+        "origin": "fit",
+        "meaning": "posterior mean of the centre of the noise at sigma",
+        "source": matrix.source,
+        "tensor": matrix.tensor,
+        "format": format_name,
+        "sigma": repr(fit.sigma),
+        "n_tokens": str(fit.n_tokens),
+    }
+    centres: dict[str, npt.NDArray[Any]] = {
+        "centroid": fit.centre,
+        "centroid_float32": fit.centre.astype(np.float32),
+    }
+    return [
+        write_facts(folder / "fit.json", fit_facts(fit, format_name)),
+        _csv(folder / "dimensions.csv", numbers),
+        _safetensors(folder / "centroid.safetensors", centres, metadata),
+    ]
+
+
+def fit_facts(fit: Fit, format_name: str) -> dict[str, Any]:
+    """A fit as JSON values: sigma, sigma_low and sigma_high first."""
+    return {
+        "sigma": fit.sigma,
+        "sigma_low": fit.sigma_low,
+        "sigma_high": fit.sigma_high,
+        "format": format_name,
+        "n_tokens": fit.n_tokens,
+        "n_dimensions": fit.n_dimensions,
+        "n_varying": fit.n_varying,
+        "expected_varying": fit.expected_varying,
+        "n_zero": fit.n_zero,
+        "varying_only": fit.varying_only,
+        "without_skipping": asdict(fit.without_skipping) if fit.without_skipping else None,
+        "without": [asdict(without) for without in fit.without],
+    }
+
+
+def write_tests(
+    path: Path, independence: Independence, marginals: Marginals, verdict: Verdict
+) -> Written:
+    """Write the features of both tests, and the answer, as JSON.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    return write_facts(path, tests_facts(independence, marginals, verdict))
+
+
+def tests_facts(
+    independence: Independence, marginals: Marginals, verdict: Verdict
+) -> dict[str, Any]:
+    """Both tests and the answer as JSON values."""
+    features: dict[str, list[dict[str, Any]]] = {"independence": [], "marginals": []}
+    for one in verdict.judged:
+        facts = asdict(one.feature) | {"p_holm": one.p_holm, "verdict": one.verdict}
+        features[one.test].append(facts)
+    return {
+        "level": FAMILY_LEVEL,
+        "independence": {
+            "permutations": independence.permutations,
+            "n_correlated": independence.n_correlated,
+            "reason": independence.reason,
+            "features": features["independence"],
+        },
+        "marginals": {
+            "replicates": marginals.replicates,
+            "sigma": marginals.sigma,
+            "n_dimensions": marginals.n_dimensions,
+            "reason": marginals.reason,
+            "features": features["marginals"],
+        },
+        "verdict": {
+            "fits": verdict.fits,
+            "headline": verdict.headline,
+            "sentences": list(verdict.sentences),
+        },
+    }
+
+
 def _dimensions(path: Path, snowball: Snowball) -> Written:
     columns = ("dimension", "ordinal", "value", "n_rows", "n_vectors")
-    count = write_csv(path, columns, _occupied_cells(snowball))
+    count = write_csv(path, columns, _cell_lines(snowball))
     return Written(path, f"{count:,} rows x 5 columns")
 
 
-def _occupied_cells(snowball: Snowball) -> Iterator[tuple[int, int, float, int, int]]:
-    fmt = snowball.format
+def count_cells(snowball: Snowball) -> int:
+    """Occupied cells in dimensions that vary."""
+    occupied = occupied_cells(snowball).occupied
+    return int(occupied[occupied > 1].sum())
+
+
+def _cell_lines(snowball: Snowball) -> Iterator[tuple[int, int, float, int, int]]:
+    cells = occupied_cells(snowball)
     for dimension in snowball.varying.tolist():
-        ordinals, cell, vectors = np.unique(
-            fmt.ordinals(snowball.codes[:, dimension]), return_inverse=True, return_counts=True
-        )
-        rows = np.zeros(ordinals.size, dtype=np.int64)
-        np.add.at(rows, cell, snowball.populations)
-        values = fmt.values_of(ordinals)
-        for line in zip(ordinals, values, rows, vectors, strict=True):
-            yield (dimension, int(line[0]), float(line[1]), int(line[2]), int(line[3]))
+        of_dimension = slice(cells.first[dimension], cells.first[dimension + 1])
+        ordinals = cells.ordinals[of_dimension]
+        values = snowball.format.values_of(ordinals)
+        numbers = (ordinals, values, cells.rows[of_dimension], cells.vectors[of_dimension])
+        for ordinal, value, rows, vectors in zip(*(x.tolist() for x in numbers), strict=True):
+            yield dimension, ordinal, value, rows, vectors
 
 
 def _pair_matrices(snowball: Snowball) -> dict[str, npt.NDArray[Any]]:
@@ -182,7 +332,18 @@ def _thresholds(
     return Written(path, f"{len(lines):,} rows x 3 columns")
 
 
-def _csv(path: Path, columns: dict[str, npt.NDArray[np.int64]]) -> Written:
+def write_facts(path: Path, facts: dict[str, Any]) -> Written:
+    """Write JSON values.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with replacing(path) as file:
+        file.write((json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
+    return Written(path, f"{len(facts)} fields")
+
+
+def _csv(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> Written:
     lines = list(zip(*(column.tolist() for column in columns.values()), strict=True))
     write_csv(path, list(columns), lines)
     return Written(path, f"{len(lines):,} rows x {len(columns)} columns")

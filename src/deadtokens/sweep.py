@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from deadtokens.cloud import Cloud
 from deadtokens.errors import SelectionError
-from deadtokens.formats import Intermediate, get_format
+from deadtokens.formats import Intermediate
 from deadtokens.kernels.types import Float64Array
 from deadtokens.noise import Noise
 from deadtokens.runs import RunFolder
@@ -35,6 +35,7 @@ from deadtokens.summaries import (
     write_summary,
     write_trials,
 )
+from deadtokens.touching import lengths
 from deadtokens.trials import Simulator, TrialSpec
 
 _PART_SECONDS = 5.0
@@ -171,14 +172,7 @@ def plan(
                 remedy="use --sampler auto or direct",
             )
         samplers.append(chosen)
-    if epsilon is None:
-        fmt = get_format(format)
-        largest = np.array([np.abs(values).max()], dtype=np.float32)
-        epsilon = float(fmt.ulp(fmt.round(largest))[0])
-    for name, length in (("epsilon", epsilon), ("touching", touching)):
-        if length is not None and not (math.isfinite(length) and length > 0):
-            raise SelectionError(f"{name} {length!r}", remedy="give a positive number")
-    spec = TrialSpec(n_tokens, seed, epsilon, 2 * epsilon if touching is None else touching)
+    spec = TrialSpec(n_tokens, seed, *lengths(values, format, epsilon, touching))
     return Sweep(
         values, tuple(map(float, sigmas)), spec, noise, format, intermediate, tuple(samplers)
     )
@@ -226,7 +220,7 @@ def estimate(sweep: Sweep, n_trials: int, workers: int) -> Estimate:
 def simulate(
     sweep: Sweep,
     run: RunFolder,
-    n_trials: int,
+    n_trials: int | Sequence[int],
     *,
     workers: int | None = None,
     part_trials: int | None = None,
@@ -237,7 +231,7 @@ def simulate(
     Args:
         sweep: What to simulate.
         run: Where parts go.
-        n_trials: Trials of each sigma.
+        n_trials: Trials of each sigma: one number, or one for each.
         workers: Threads; all cores by default.
         part_trials: Trials of a part; by default what takes some seconds.
         report: Called as parts finish.
@@ -246,7 +240,8 @@ def simulate(
         KeyboardInterrupt: On Ctrl-C, after the trials finished so far are on disk.
     """
     workers = workers or os.cpu_count() or 1
-    missing = {i: run.missing(i, n_trials) for i in range(len(sweep.sigmas))}
+    wanted = [n_trials] * len(sweep.sigmas) if isinstance(n_trials, int) else n_trials
+    missing = {i: run.missing(i, count) for i, count in enumerate(wanted)}
     progress = Progress()
     report = report or (lambda _: None)
     report(progress)

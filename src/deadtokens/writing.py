@@ -89,6 +89,24 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def check_folder(path: Path) -> None:
+    """Refuse a folder for results that could not be made, before any work and without making it.
+
+    Raises:
+        OutputError: It, or what it would be made in, is no folder that can be written.
+    """
+    try:
+        nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+        why = "no permission" if nearest.is_dir() else f"{nearest} is no folder"
+    except OSError as error:
+        writable, why = False, error.strerror or str(error)
+    if not writable:
+        raise OutputError(
+            f"this folder cannot be written ({why})", where=path, remedy="choose another folder"
+        )
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
     """Write a CSV file with a header line, None as an empty field; returns the number of rows."""
     count = 0

@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from deadtokens import __version__
-from deadtokens.cli import commands, sweeping
+from deadtokens.cli import (
+    commands,
+    comparing,
+    fitting,
+    reporting,
+    studying,
+    sweeping,
+    testing,
+    theorizing,
+)
 from deadtokens.errors import DeadtokensError, plain
 
 app = typer.Typer(
@@ -22,9 +31,15 @@ app = typer.Typer(
 app.command()(commands.inspect)
 app.command()(commands.census)
 app.command()(commands.measure)
+app.command()(testing.independence)
+app.command()(fitting.fit)
 app.command()(sweeping.sample)
 app.command()(sweeping.sweep)
-app.command()(commands.demo)
+app.command()(theorizing.theory)
+app.command()(comparing.compare)
+app.command()(reporting.report)
+app.command()(studying.study)
+app.command()(studying.demo)
 
 _debug = False
 

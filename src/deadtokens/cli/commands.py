@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from deadtokens.snowball import Snowball
     from deadtokens.sources import Matrix
     from deadtokens.statistics import Measurement
 
@@ -36,6 +37,21 @@ Tensor = Annotated[
     str | None,
     typer.Option("--tensor", metavar="NAME", help="The tensor to read, by name."),
 ]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE[:key]",
+        help="Take the rows that this mask selects: bool or 0/1 uint8, one entry per row.",
+    ),
+]
+RowsOption = Annotated[
+    Rows | None,
+    typer.Option(
+        "--rows",
+        help="Take the rows that equal another (the default), or all (a built-in's default).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -46,7 +62,7 @@ def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
     input one where they are tied.
     """
     from deadtokens import sources
-    from deadtokens.cli import display
+    from deadtokens.cli import display, tables
 
     found = sources.inspect(source, tensor)
     used = found.choice.tensor.name if found.choice else None
@@ -69,7 +85,7 @@ def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
             | {"n_tensors": found.n_tensors, "candidates": rows}
         )
     else:
-        display.candidates_table(rows, found.n_tensors)
+        tables.candidates_table(rows, found.n_tensors)
         if found.choice:
             display.line(f"used: {used}: {found.choice.reason}")
     if found.refusal:
@@ -97,7 +113,7 @@ def census(
     Every row of the matrix is looked at; the groups are printed largest first.
     """
     from deadtokens.census import census as take_census
-    from deadtokens.cli import display
+    from deadtokens.cli import display, tables
     from deadtokens.exports import CENSUS_FILES, check_spares, write_census
     from deadtokens.sources import open_matrix
     from deadtokens.writing import make_folder
@@ -107,7 +123,7 @@ def census(
         make_folder(output)
         check_spares([output / name for name in CENSUS_FILES], matrix.files)
     found = take_census(matrix)
-    norms = found.norms(matrix, None if json else display.GROUPS_SHOWN)
+    norms = found.norms(matrix, None if json else tables.GROUPS_SHOWN)
     members = [rows[:4].tolist() for rows in found.group_rows]
     if json:
         display.print_json(
@@ -130,8 +146,8 @@ def census(
             }
         )
     else:
-        display.matrix_lines(matrix)
-        display.census_tables(found, matrix, members, norms.tolist())
+        tables.matrix_lines(matrix)
+        tables.census_tables(found, matrix, members, norms.tolist())
     if output is None:
         display.message("nothing written: add -o DIR for census.csv, the mask and the centroid")
     else:
@@ -141,22 +157,8 @@ def census(
 def measure(
     source: Source,
     tensor: Tensor = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            "--mask",
-            metavar="FILE[:key]",
-            help="Measure the rows that this mask selects: bool or 0/1 uint8, one entry per row.",
-        ),
-    ] = None,
-    rows: Annotated[
-        Rows | None,
-        typer.Option(
-            "--rows",
-            help="Measure the rows that equal another (the default), or all "
-            "(a built-in's default).",
-        ),
-    ] = None,
+    mask: Mask = None,
+    rows: RowsOption = None,
     epsilon: Annotated[
         float | None,
         typer.Option(
@@ -192,13 +194,14 @@ def measure(
     The cluster is what the chosen rows make: their distinct vectors and populations. The table
     holds counts, black holes, distances and topology, and says how topology depends on distance.
     """
-    from deadtokens.census import load_mask, rows_to_measure, snowball_of
-    from deadtokens.cli import display
-    from deadtokens.errors import OutputError, SelectionError
+    from deadtokens.cli import display, tables
+    from deadtokens.errors import OutputError
     from deadtokens.exports import (
+        CELLS_LIMIT,
         CLUSTER_FILES,
         MATRIX_LIMIT,
         check_spares,
+        count_cells,
         write_cluster,
         write_measurement,
     )
@@ -208,8 +211,7 @@ def measure(
     from deadtokens.statistics import measure as measure_snowball
     from deadtokens.writing import check_place, make_folder
 
-    if mask is not None and rows is not None:
-        raise SelectionError("both --mask and --rows", remedy="give one of them")
+    check_choice(mask, rows)
     if save is not None:
         make_folder(save)
     if output is not None:
@@ -221,20 +223,19 @@ def measure(
     places = [output] if output is not None else []
     places += [save / name for name in CLUSTER_FILES] if save is not None else []
     check_spares(places, (*matrix.files, *([array_file(mask)] if mask is not None else [])))
-    chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
-    snowball = snowball_of(matrix, chosen)
+    snowball = selected(matrix, mask, rows)
     if _MANY_VECTORS < snowball.n_unique <= EXACT_LIMIT:
         display.message(
             f"{snowball.n_unique:,} distinct vectors: distances of all "
             f"{snowball.n_unique * (snowball.n_unique - 1) // 2:,} pairs, which takes a while"
         )
     measurement = measure_snowball(snowball, epsilon, touching)
-    which = rows or matrix.default_rows if mask is None else f"mask {mask}"
+    which = selection_name(matrix, mask, rows)
     if json:
         display.print_json(_facts(matrix, which, measurement))
     else:
-        display.matrix_lines(matrix)
-        display.measurement_tables(measurement, which, snowball, saved=bool(save))
+        tables.matrix_lines(matrix)
+        tables.measurement_tables(measurement, which, snowball, saved=bool(save))
     if output is not None:
         display.announce([write_measurement(output, measurement)])
     if save is not None:
@@ -243,23 +244,33 @@ def measure(
                 f"no pairs.safetensors: {snowball.n_unique:,} distinct vectors are more than the "
                 f"{MATRIX_LIMIT:,} whose pairwise matrices are written"
             )
+        if count_cells(snowball) > CELLS_LIMIT:
+            display.message(
+                f"no dimensions.csv: {count_cells(snowball):,} occupied cells are more than the "
+                f"{CELLS_LIMIT:,} that are written"
+            )
         display.announce(write_cluster(save, snowball, measurement))
 
 
-def demo(
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Write a folder for each built-in."),
-    ] = None,
-) -> None:
-    """Measure both built-in clusters of dead tokens."""
-    from deadtokens.cli import display
-    from deadtokens.sources import BUILTINS
+def check_choice(mask: str | None, rows: Rows | None) -> None:
+    """Refuse two ways of choosing rows at once."""
+    from deadtokens.errors import SelectionError
 
-    for name in BUILTINS:
-        folder = output / name.partition(":")[2] if output else None
-        display.heading(f"deadtokens measure {name}")
-        measure(name, output=folder / "measured.csv" if folder else None, save=folder)
+    if mask is not None and rows is not None:
+        raise SelectionError("both --mask and --rows", remedy="give one of them")
+
+
+def selected(matrix: Matrix, mask: str | None, rows: Rows | None) -> Snowball:
+    """The snowball of the rows that the options choose."""
+    from deadtokens.census import load_mask, rows_to_measure, snowball_of
+
+    chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
+    return snowball_of(matrix, chosen)
+
+
+def selection_name(matrix: Matrix, mask: str | None, rows: Rows | None) -> str:
+    """What the options choose: duplicates, all, or a mask."""
+    return rows or matrix.default_rows if mask is None else f"mask {mask}"
 
 
 def _facts(matrix: Matrix, which: str, measurement: Measurement) -> dict[str, Any]:

@@ -1,0 +1,147 @@
+"""The commands that do it all in one go: study and demo."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deadtokens.cli.commands import (
+    Mask,
+    Rows,
+    RowsOption,
+    Source,
+    Tensor,
+    check_choice,
+    selection_name,
+)
+
+if TYPE_CHECKING:
+    from deadtokens.study import Study
+
+
+def study(
+    source: Source,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="RUN", help="The run folder.", show_default=False),
+    ],
+    tensor: Tensor = None,
+    mask: Mask = None,
+    rows: RowsOption = None,
+    varying_only: Annotated[
+        bool,
+        typer.Option(
+            "--varying-only",
+            help="Say that columns in which the rows agree were left out of the source.",
+        ),
+    ] = False,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials",
+            metavar="T",
+            min=1,
+            help="Trials of each sigma; by default 5,000, fewer where a trial costs much.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random streams.")] = 42,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="W", min=1, help="Threads; all cores by default."),
+    ] = None,
+) -> None:
+    """Does the simple story fit? Everything about one cluster, and a page to read.
+
+    Census, measure, fit, both tests, a sweep around the fitted sigma (over a wide range if the
+    story is rejected), compare and report, in one run folder. The same command resumes.
+    """
+    check_choice(mask, rows)
+    _study(source, output, tensor, mask, rows, varying_only, trials, seed, workers)
+
+
+def demo(
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Gets a run folder for each built-in."),
+    ] = Path("demo"),
+) -> None:
+    """Study both built-in clusters of dead tokens."""
+    from deadtokens.cli import display
+    from deadtokens.sources import BUILTINS
+
+    pages = []
+    for name in BUILTINS:
+        folder = output / name.partition(":")[2]
+        display.heading(f"deadtokens study {name} -o {folder}")
+        pages.append(_study(name, folder))
+    display.line("")
+    for found in pages:
+        display.line(f"report: {found.report}")
+
+
+def _study(
+    source: str,
+    output: Path,
+    tensor: str | None = None,
+    mask: str | None = None,
+    rows: Rows | None = None,
+    varying_only: bool = False,
+    trials: int | None = None,
+    seed: int = 42,
+    workers: int | None = None,
+) -> Study:
+    from deadtokens.census import load_mask, rows_to_measure
+    from deadtokens.cli import display, tables
+    from deadtokens.files import array_file
+    from deadtokens.sources import open_matrix
+    from deadtokens.study import study as run_study
+
+    matrix = open_matrix(source, tensor)
+    tables.matrix_lines(matrix)
+    chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
+    options = {"--tensor": tensor, "--mask": mask, "--rows": rows, "--trials": trials}
+    words = [word for name, value in options.items() if value for word in (name, str(value))]
+    words += ["--varying-only"] if varying_only else []
+    words += ["--seed", str(seed)] if seed != 42 else []
+    command = shlex.join(["deadtokens", "study", source, *words, "-o", str(output)])
+    try:
+        found = run_study(
+            matrix,
+            chosen,
+            output,
+            selection=selection_name(matrix, mask, rows),
+            command=command,
+            varying_only=varying_only,
+            trials=trials,
+            seed=seed,
+            workers=workers,
+            read=[array_file(mask)] if mask is not None else [],
+            tell=display.message,
+            bar=lambda total: display.progress_bar(total, shown=sys.stderr.isatty()),
+        )
+    except KeyboardInterrupt:
+        display.message(f"interrupted; finished trials are kept. To go on: {command}")
+        raise typer.Exit(130) from None
+    _print(found)
+    return found
+
+
+def _print(found: Study) -> None:
+    from deadtokens.cli import display
+    from deadtokens.verdict import answer
+
+    display.line("")
+    display.line(f"Does the simple story fit? {answer(found.verdict.fits)}.")
+    display.line(found.verdict.headline)
+    for sentence in found.verdict.sentences:
+        display.line(f"- {sentence}")
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in found.seconds.items())
+    display.message(f"seconds: {seconds}")
+    display.announce(found.written)
+    size = display.size(found.report.stat().st_size)
+    display.line(f"report: {found.report} ({size})")
+    sys.stdout.flush()

@@ -1,0 +1,375 @@
+"""One cluster from end to end: census, measure, fit, both tests, a sweep, comparison, report.
+
+Everything is computed by the modules that the single commands use, and written into one run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from deadtokens.census import Census, census, rows_nearby, snowball_of
+from deadtokens.cloud import Cloud
+from deadtokens.compare import Comparison, SigmaComparison, compare
+from deadtokens.errors import FormatError
+from deadtokens.exports import (
+    Written,
+    check_spares,
+    write_census,
+    write_cluster,
+    write_comparison,
+    write_facts,
+    write_fit,
+    write_measurement,
+    write_tests,
+    write_theory,
+)
+from deadtokens.fit import CONFIDENCE, Fit, fit
+from deadtokens.independence import Independence, independence
+from deadtokens.kernels.types import BoolArray, Float64Array
+from deadtokens.marginals import Marginals, marginals
+from deadtokens.montecarlo import spread_words
+from deadtokens.pictures import write_figures
+from deadtokens.report.rendering import write_report
+from deadtokens.runs import RunFolder
+from deadtokens.snowball import Snowball
+from deadtokens.sources import Matrix
+from deadtokens.statistics import Measurement, measure
+from deadtokens.sweep import Progress, Sweep, finish, plan, simulate
+from deadtokens.theory import expectation, theory
+from deadtokens.verdict import Verdict, judge
+from deadtokens.writing import check_folder, make_folder
+
+Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[Progress], None]]]
+
+TRIALS = 5_000
+# Where a trial draws every number and looks at pairs of vectors, as many trials as come to this.
+_NUMBERS = 1e10
+_PAIR_COST = 20.0
+_FEWEST_TRIALS = 200
+_MANY_CELLS = 1_000_000  # permuted some thousand times
+_THEORY_POINTS = 41
+_NEAR = 2.0 ** np.arange(-2.0, 2.25, 0.5)  # around the fitted sigma, which is among them
+_WIDE_POINTS = 17
+_WIDE, _BEYOND = 30.0, 2.0  # how far around the estimate, and beyond the likeliest sigma
+_VERSIONED = ("deadtokens", "numpy", "scipy", "numba", "ml_dtypes", "pyarrow", "vl-convert-python")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Attributes:
+        matrix: The source's.
+        census: Of all its rows.
+        snowball: The cluster.
+        measurement: Its statistics.
+        fit: Its noise and centre.
+        independence: The first test,
+        marginals: the second,
+        verdict: and both in words, with what the trials say.
+        sweep: What was simulated.
+        comparison: The cluster among the trials.
+        report: The page.
+        written: Everything else that was written.
+        seconds: Time by stage.
+    """
+
+    matrix: Matrix
+    census: Census
+    snowball: Snowball
+    measurement: Measurement
+    fit: Fit
+    independence: Independence
+    marginals: Marginals
+    verdict: Verdict
+    sweep: Sweep
+    comparison: Comparison
+    report: Path
+    written: tuple[Written, ...]
+    seconds: dict[str, float]
+
+
+def study(
+    matrix: Matrix,
+    rows: BoolArray,
+    run: Path,
+    *,
+    selection: str = "a mask",
+    command: str = "",
+    varying_only: bool = False,
+    trials: int | None = None,
+    seed: int = 42,
+    workers: int | None = None,
+    read: Iterable[Path] = (),
+    tell: Callable[[str], None] = lambda _: None,
+    bar: Bar = lambda _: nullcontext(lambda _: None),
+) -> Study:
+    """Study a cluster, into a run folder; the same call resumes one that was stopped.
+
+    Args:
+        matrix: Where the rows are.
+        rows: (V,) bool: the cluster's.
+        run: The run folder.
+        selection: How the rows were chosen, in words.
+        command: The command that does this again, for the report.
+        varying_only: As for `fit`; the matrix may say so too.
+        trials: Of each sigma; by default `TRIALS`, fewer where one costs much.
+        seed: Of all random streams.
+        workers: Threads; all cores by default.
+        read: Files that were read for the rows, which results must not replace.
+        tell: Called with a line as each stage begins.
+        bar: Given the trials to do, what is told of those done.
+
+    Raises:
+        SelectionError: Nothing to measure or estimate from, or the folder holds another run.
+        OutputError: The folder cannot be written.
+    """
+    check_folder(run)
+    check_spares([run / name for name in _SAFETENSORS], (*matrix.files, *read))
+    clock = _Clock(tell)
+    with clock.stage("census", f"census of {matrix.n_rows:,} rows"):
+        found = census(matrix)
+        snowball = snowball_of(matrix, rows)
+    with clock.stage("measure", f"measuring {snowball.n_unique:,} distinct vectors"):
+        measurement = measure(snowball, workers=workers)
+    with clock.stage("fit", "fitting sigma and the centre"):
+        fitted = fit(snowball, varying_only=varying_only or matrix.varying_only)
+    cells = snowball.n_tokens * snowball.varying.size
+    long = ", which takes minutes" if cells > _MANY_CELLS else ""
+    with clock.stage("tests", f"testing independence and marginals{long}"):
+        joint = independence(snowball, seed=seed, workers=workers)
+        single = marginals(fitted, seed=seed, workers=workers)
+        verdict = judge(fitted, joint, single)
+    noise = _noise(fitted, verdict)
+    planned = _plan(snowball, measurement, fitted, noise, verdict, seed)
+    folder = RunFolder.create(run, planned.specification(), planned.centroid)
+    with folder.locked():
+        with clock.stage("write", f"writing what is known into {run}"):
+            written = _write_cluster(run, matrix, found, snowball, measurement, fitted)
+        counts = _trial_counts(planned, trials)
+        lacking = _lacking(folder, counts)
+        with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
+            with bar(lacking) as report:
+                simulate(planned, folder, counts, workers=workers, report=report)
+            totals = finish(planned, folder)
+        with clock.stage("compare", "comparing"):
+            comparison = compare(folder, measurement)
+            at = comparison.sigmas[planned.sigmas.index(noise.sigma)]
+            verdict = _with_trials(verdict, at)
+            written.append(write_comparison(run / "comparison.csv", comparison))
+            written.append(write_tests(run / "tests.json", joint, single, verdict))
+        with clock.stage("theory", "closed forms and figures"):
+            written.append(write_theory(run / "theory.csv", _theory(planned)))
+            write_figures(run / "figures", planned, totals)
+        facts = _facts(matrix, snowball, selection, command, noise, clock.seconds)
+        written.append(write_facts(run / "study.json", facts))
+        with clock.stage("report", "writing the report"):
+            write_report(run / "report.html", run)
+    return Study(
+        matrix=matrix,
+        census=found,
+        snowball=snowball,
+        measurement=measurement,
+        fit=fitted,
+        independence=joint,
+        marginals=single,
+        verdict=verdict,
+        sweep=planned,
+        comparison=comparison,
+        report=run / "report.html",
+        written=tuple(written),
+        seconds=clock.seconds,
+    )
+
+
+_SAFETENSORS = (
+    "census/mask.safetensors",
+    "census/centroid.safetensors",
+    "cluster/snowball.safetensors",
+    "cluster/pairs.safetensors",
+    "fit/centroid.safetensors",
+)
+
+
+class _Clock:
+    """Time by stage."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell = tell
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        self._tell(what)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def _write_cluster(
+    run: Path,
+    matrix: Matrix,
+    found: Census,
+    snowball: Snowball,
+    measurement: Measurement,
+    fitted: Fit,
+) -> list[Written]:
+    return [
+        *write_census(make_folder(run / "census"), matrix, found),
+        write_measurement(run / "measured.csv", measurement),
+        *write_cluster(make_folder(run / "cluster"), snowball, measurement),
+        *write_fit(make_folder(run / "fit"), fitted, matrix, snowball.format.name),
+    ]
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """The width and centre to simulate around."""
+
+    sigma: float
+    centre: Float64Array
+
+
+def _noise(fitted: Fit, verdict: Verdict) -> _Noise:
+    """The fitted ones; where the story is rejected, those without the dimensions that skip cells.
+
+    With those dimensions the width is so large that the others would be split all over.
+    """
+    if verdict.fits is False and fitted.without_skipping and fitted.without_skipping.sigma > 0:
+        sigma = fitted.without_skipping.sigma
+        centre, _, _ = fitted.likelihood.centres(sigma, (1 - CONFIDENCE) / 2)
+        return _Noise(sigma, centre)
+    return _Noise(fitted.sigma or fitted.sigma_high, fitted.centre)
+
+
+def _plan(
+    snowball: Snowball,
+    measurement: Measurement,
+    fitted: Fit,
+    noise: _Noise,
+    verdict: Verdict,
+    seed: int,
+) -> Sweep:
+    """Sigmas around the estimate, over a wide range where that means little."""
+    sigmas = (noise.sigma * _NEAR).tolist()
+    if verdict.fits is False:
+        top = max(noise.sigma * _WIDE, fitted.sigma * _BEYOND)
+        wide = np.geomspace(noise.sigma / _WIDE, top, _WIDE_POINTS)
+        sigmas = sorted({*wide.tolist(), noise.sigma, fitted.sigma})
+    sigmas = [sigma for sigma in sigmas if sigma == noise.sigma or _drawn(noise, sigma, snowball)]
+    return plan(
+        noise.centre,
+        sigmas,
+        snowball.n_tokens,
+        seed=seed,
+        epsilon=float(measurement.row["epsilon"] or 0),
+        touching=float(measurement.row["touching"] or 0),
+        format=snowball.format.name,
+    )
+
+
+def _drawn(noise: _Noise, sigma: float, snowball: Snowball) -> bool:
+    """Whether noise of that width can be drawn: it may overflow the format."""
+    try:
+        Cloud(noise.centre, sigma, format=snowball.format.name).check(snowball.n_tokens)
+    except FormatError:
+        return False
+    return True
+
+
+def _trial_counts(planned: Sweep, trials: int | None) -> list[int]:
+    """Trials of each sigma: a fixed function of the specification, never of a timing."""
+    if trials is not None:
+        return [trials] * len(planned.sigmas)
+    n = planned.spec.n_tokens
+    counts = []
+    for i, sampler in enumerate(planned.samplers):
+        count = TRIALS
+        if sampler == "direct":
+            cloud = planned.cloud(i)
+            numbers = n * cloud.active.size + _PAIR_COST * expectation(cloud, n).n_unique ** 2
+            count = int(min(TRIALS, max(_FEWEST_TRIALS, _NUMBERS / numbers)))
+        counts.append(count)
+    return counts
+
+
+def _with_trials(verdict: Verdict, at: SigmaComparison) -> Verdict:
+    """The verdict, and in a sentence what the trials at the fitted sigma say."""
+    unique = next(metric for metric in at.metrics if metric.metric == "n_unique")
+    tally = at.tally
+    off = at.count("rejected") + at.count("never seen")
+    beyond = f"{off} of {len(at.metrics)} statistics set it apart"
+    if not off:
+        beyond = f"{tally.within_2} of {tally.within_2 + tally.beyond_2} statistics that vary lie "
+        beyond += "within two standard deviations"
+    simulated = spread_words(unique.synthetic_mean, unique.synthetic_std or 0.0)
+    sentence = (
+        f"{at.trials:,} synthetic clusters at sigma {at.sigma:.4g}, around the centre that goes "
+        f"with it, have {simulated} distinct vectors, the real one {unique.observed or 0:,.0f}: "
+        f"{beyond}."
+    )
+    return replace(verdict, sentences=(*verdict.sentences[:-1], sentence, verdict.sentences[-1]))
+
+
+def _lacking(folder: RunFolder, counts: Sequence[int]) -> int:
+    gaps = (folder.missing(i, count) for i, count in enumerate(counts))
+    return sum(count for of_sigma in gaps for _, count in of_sigma)
+
+
+def _theory(planned: Sweep) -> list[Any]:
+    grid = np.geomspace(min(planned.sigmas), max(planned.sigmas), _THEORY_POINTS)
+    sigmas = sorted({*grid.tolist(), *planned.sigmas})
+    return theory(
+        planned.centroid,
+        sigmas,
+        planned.spec.n_tokens,
+        touching=planned.spec.touching,
+        noise=planned.noise,
+        format=planned.format,
+        intermediate=planned.intermediate,
+    )
+
+
+def _facts(
+    matrix: Matrix,
+    snowball: Snowball,
+    selection: str,
+    command: str,
+    noise: _Noise,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    notes = [matrix.note or matrix.reason]
+    if selection == "duplicates":
+        nearby = rows_nearby(matrix, snowball)
+        notes.append(
+            "the rows were chosen because they coincide, so that sigma comes out too small if the "
+            f"cluster has others; {nearby:,} other rows lie as close"
+        )
+    return {
+        "source": matrix.source,
+        "tensor": matrix.tensor,
+        "rows": selection,
+        "storage": matrix.format.name,
+        "format": snowball.format.name,
+        "n_rows": matrix.n_rows,
+        "n_dimensions": matrix.n_dimensions,
+        "note": "; ".join(notes),
+        "sigma": noise.sigma,
+        "commands": [command] if command else [],
+        "versions": {name: metadata.version(name) for name in _VERSIONED},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
