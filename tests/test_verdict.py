@@ -238,3 +238,17 @@ def test_builtins() -> None:
     assert "16 skipped cells where rounded Gaussian noise gives none" in verdict.headline
     assert "without the 4 dimensions that skip cells it is 2.9" in said(verdict)
     assert "95 %" not in said(verdict)
+
+
+def test_no_answer_from_rows_that_were_chosen_because_they_coincide() -> None:
+    """Of a true story, equal rows alone have no singletons: that must not count against it."""
+    centre = 0.02 * np.random.default_rng(1).standard_normal(256)
+    drawn = dt.sample(dt.Cloud(centre, 5e-8, format="float16"), 500, trial=0)
+    held = drawn.populations >= 2
+    part = dt.Snowball(drawn.codes[held], drawn.populations[held], drawn.format)
+    tests = fit(part), independence(part, permutations=1999), marginals(fit(part), count=1999)
+    assert judge(*tests).fits is False
+    verdict = judge(*tests, left_out=int((~held).sum()))
+    assert verdict.fits is None
+    assert "chosen because they coincide" in verdict.headline
+    assert "interval" not in said(verdict)

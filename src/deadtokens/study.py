@@ -56,7 +56,7 @@ TRIALS = 5_000
 # Where a trial draws every number and looks at pairs of vectors, as many trials as come to this.
 _NUMBERS = 1e10
 _PAIR_COST = 20.0
-_FEWEST_TRIALS = 200
+_FEWEST_TRIALS = 100
 _MANY_CELLS = 1_000_000  # permuted some thousand times
 _THEORY_POINTS = 41
 _NEAR = 2.0 ** np.arange(-2.0, 2.25, 0.5)  # around the fitted sigma, which is among them
@@ -150,7 +150,8 @@ def study(
     with clock.stage("tests", f"testing independence and marginals{long}"):
         joint = independence(snowball, seed=seed, workers=workers)
         single = marginals(fitted, seed=seed, workers=workers)
-        verdict = judge(fitted, joint, single)
+        left_out = rows_nearby(matrix, snowball) if selection == "duplicates" else 0
+        verdict = judge(fitted, joint, single, left_out=left_out)
     noise = _noise(fitted, verdict)
     planned = _plan(snowball, measurement, fitted, noise, verdict, seed)
     folder = RunFolder.create(run, planned.specification(), planned.centroid)
@@ -172,7 +173,7 @@ def study(
         with clock.stage("theory", "closed forms and figures"):
             written.append(write_theory(run / "theory.csv", _theory(planned)))
             write_figures(run / "figures", planned, totals)
-        facts = _facts(matrix, snowball, selection, command, noise, clock.seconds)
+        facts = _facts(matrix, snowball, selection, left_out, command, noise, clock.seconds)
         written.append(write_facts(run / "study.json", facts))
         with clock.stage("report", "writing the report"):
             write_report(run / "report.html", run)
@@ -295,12 +296,11 @@ def _trial_counts(planned: Sweep, trials: int | None) -> list[int]:
     n = planned.spec.n_tokens
     counts = []
     for i, sampler in enumerate(planned.samplers):
-        count = TRIALS
+        cloud = planned.cloud(i)
+        numbers = _PAIR_COST * expectation(cloud, n).n_unique ** 2
         if sampler == "direct":
-            cloud = planned.cloud(i)
-            numbers = n * cloud.active.size + _PAIR_COST * expectation(cloud, n).n_unique ** 2
-            count = int(min(TRIALS, max(_FEWEST_TRIALS, _NUMBERS / numbers)))
-        counts.append(count)
+            numbers += n * cloud.active.size
+        counts.append(int(min(TRIALS, max(_FEWEST_TRIALS, _NUMBERS / numbers))))
     return counts
 
 
@@ -345,16 +345,16 @@ def _facts(
     matrix: Matrix,
     snowball: Snowball,
     selection: str,
+    left_out: int,
     command: str,
     noise: _Noise,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     notes = [matrix.note or matrix.reason]
     if selection == "duplicates":
-        nearby = rows_nearby(matrix, snowball)
         notes.append(
             "the rows were chosen because they coincide, so that sigma comes out too small if the "
-            f"cluster has others; {nearby:,} other rows lie as close"
+            f"cluster has others; {left_out:,} other rows lie as close"
         )
     return {
         "source": matrix.source,

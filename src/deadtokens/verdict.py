@@ -71,8 +71,18 @@ class Verdict:
     judged: tuple[Judged, ...]
 
 
-def judge(fit: Fit, independence: Independence, marginals: Marginals) -> Verdict:
-    """Put both tests together, at `FAMILY_LEVEL` over all their features."""
+def judge(
+    fit: Fit, independence: Independence, marginals: Marginals, *, left_out: int = 0
+) -> Verdict:
+    """Put both tests together, at `FAMILY_LEVEL` over all their features.
+
+    Args:
+        fit: The cluster's.
+        independence: The first test.
+        marginals: The second.
+        left_out: Rows of the cluster that were left out because they do not coincide. There can be
+            no answer then: that choice alone makes singletons too few.
+    """
     tested = [("independence", found) for found in independence.features]
     tested += [("marginals", found) for found in marginals.features]
     adjusted = holm([found.p_value for _, found in tested])
@@ -81,18 +91,27 @@ def judge(fit: Fit, independence: Independence, marginals: Marginals) -> Verdict
         for (test, found), p in zip(tested, adjusted, strict=True)
     )
     against = [one for one in judged if one.verdict == "rejected"]
-    fits = not against if judged else None
+    fits = not against if judged and not left_out else None
     sentences = [_what(fit)]
-    if fits is None:
+    if left_out:
+        sentences.append(
+            f"{left_out:,} other rows lie as close. Without them the tests and the width mean "
+            "little: rows that coincide have no singletons, and too little noise."
+        )
+    elif fits is None:
         sentences.append(f"Nothing could be tested: {independence.reason}; {marginals.reason}.")
     else:
         sentences += _answers(judged, against)
         sentences += _untested(independence, marginals)
-    sentences.append(_width(fit, fits))
+    if not left_out:
+        sentences.append(_width(fit, fits))
     if fit.n_zero:
         sentences.append(f"{fit.n_zero:,} dimensions are zero in every row and were left out.")
     sentences.append(_SAME_DATA)
-    return Verdict(fits, _headline(fit, fits, against), tuple(sentences), judged)
+    headline = _headline(fit, fits, against)
+    if left_out:
+        headline = "These rows were chosen because they coincide: take the whole cluster."
+    return Verdict(fits, headline, tuple(sentences), judged)
 
 
 def answer(fits: bool | None) -> str:

@@ -79,11 +79,12 @@ def fit(
         check_spares([output / name for name in (*FIT_FILES, "tests.json")], read)
     snowball = selected(matrix, mask, rows)
     which = selection_name(matrix, mask, rows)
+    left_out = rows_nearby(matrix, snowball) if which == "duplicates" else 0
     if which == "duplicates":
-        display.message(duplicates_warning(rows_nearby(matrix, snowball)))
+        display.message(duplicates_warning(left_out))
     found = estimate(snowball, varying_only=varying_only or matrix.varying_only)
     joint, single = independence(snowball), marginals(found)
-    verdict = judge(found, joint, single)
+    verdict = judge(found, joint, single, left_out=left_out)
     if json:
         facts = {"source": matrix.source, "tensor": matrix.tensor, "rows": which}
         tests = tests_facts(joint, single, verdict)
@@ -91,7 +92,7 @@ def fit(
     else:
         tables.matrix_lines(matrix)
         display.line(f"fitted: {tables.rows_in_words(which)}, as {snowball.format.name}")
-        print_fit(found, rejected=verdict.fits is False)
+        print_fit(found, doubt=_doubt(verdict.fits, left_out))
         display.line("")
         display.line(f"Does the simple story fit? {answer(verdict.fits)}. {verdict.headline}")
         for sentence in verdict.sentences:
@@ -114,7 +115,14 @@ def duplicates_warning(nearby: int) -> str:
     return text
 
 
-def print_fit(found: Fit, *, rejected: bool) -> None:
+def _doubt(fits: bool | None, left_out: int) -> str:
+    """Why an interval would mean nothing; empty if it means what it says."""
+    if left_out:
+        return "rows of the cluster were left out"
+    return "the model is rejected" if fits is False else ""
+
+
+def print_fit(found: Fit, *, doubt: str) -> None:
     """The estimate, its interval, and the dimensions that it hangs on."""
     import numpy as np
 
@@ -125,8 +133,8 @@ def print_fit(found: Fit, *, rejected: bool) -> None:
         return
     display.line(f"sigma            {found.sigma:.4g}")
     interval = f"{found.sigma_low:.4g} to {found.sigma_high:.4g} (95 %)"
-    if rejected:
-        interval = "none, because the model is rejected"
+    if doubt:
+        interval = f"none, because {doubt}"
     display.line(f"interval         {interval}")
     display.line(
         f"dimensions       {found.n_varying:,} of {found.n_dimensions:,} vary"

@@ -45,5 +45,5 @@ def report(
         make_folder(output.parent)
     top = opening(write_report(path, run, measured))
     display.line(" ".join(filter(None, [top.question, top.answer and f"{top.answer}."])))
-    display.line(top.headline)
+    display.line(top.headline.replace("\N{NO-BREAK SPACE}", " "))
     display.message(f"wrote {path}: {display.size(path.stat().st_size)}")

@@ -45,6 +45,7 @@ def independence(
     rows coincide, and how dimensions correlate.
     """
     from deadtokens import independence as test
+    from deadtokens.census import rows_nearby
     from deadtokens.cli import display, tables
     from deadtokens.independence import default_permutations, verdict
     from deadtokens.montecarlo import FAMILY_LEVEL, p_words, smallest_p
@@ -54,6 +55,13 @@ def independence(
     matrix = open_matrix(source, tensor)
     snowball = selected(matrix, mask, rows)
     which = selection_name(matrix, mask, rows)
+    left_out = rows_nearby(matrix, snowball) if which == "duplicates" else 0
+    if left_out:
+        display.message(
+            f"warning: {left_out:,} other rows lie as close and were left out because they do not "
+            "coincide; that takes the singletons away, which this test takes for dependence. "
+            "Choose the whole cluster with --mask"
+        )
     cells = snowball.n_tokens * snowball.varying.size
     if cells > _MANY_CELLS:
         times = permutations or default_permutations(snowball.n_tokens, snowball.varying.size)
@@ -67,6 +75,7 @@ def independence(
                 "storage": matrix.format.name,
                 "format": snowball.format.name,
                 "rows": which,
+                "left_out": left_out,
                 "n_rows": result.n_rows,
                 "n_varying": result.n_varying,
                 "n_correlated": result.n_correlated,
