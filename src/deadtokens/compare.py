@@ -16,7 +16,7 @@ import numpy as np
 
 from deadtokens.errors import SelectionError
 from deadtokens.kernels.types import BoolArray, Float64Array
-from deadtokens.montecarlo import FAMILY_LEVEL, MILD_LEVEL, holm, smallest_p, tails, two_sided
+from deadtokens.montecarlo import FAMILY_LEVEL, called, holm, smallest_p, tails, two_sided
 from deadtokens.observed import Measured, observe
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder, open_run
 from deadtokens.trials import STATISTICS
@@ -339,13 +339,7 @@ def _metric(name: str, observed: float, values: Float64Array, constant: bool) ->
 
 
 def _judged(metric: MetricComparison, p_holm: float) -> MetricComparison:
-    return replace(metric, p_holm=p_holm, verdict=_verdict(metric.p_value or 0.0, p_holm))
-
-
-def _verdict(p_value: float, p_corrected: float) -> Verdict:
-    if p_corrected <= FAMILY_LEVEL:
-        return "rejected"
-    return "mild" if p_value <= MILD_LEVEL else "consistent"
+    return replace(metric, p_holm=p_holm, verdict=called(metric.p_value or 0.0, p_holm))
 
 
 def _joint(trials: Float64Array, observed: Float64Array) -> tuple[MetricComparison, int]:
@@ -357,7 +351,7 @@ def _joint(trials: Float64Array, observed: Float64Array) -> tuple[MetricComparis
     constant = bool(np.ptp(simulated) <= _DISTANCE_ROUNDING * simulated.max())
     placed = _metric(JOINT, observed_distance, simulated, constant)
     p_value = tails(observed_distance, simulated)[1]
-    verdict = _verdict(p_value, p_value)
+    verdict = called(p_value, p_value)
     return replace(placed, z_score=None, p_value=p_value, verdict=verdict), rank
 
 

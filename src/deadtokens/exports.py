@@ -21,7 +21,7 @@ from deadtokens.independence import Independence
 from deadtokens.kernels.pairs import count_differing
 from deadtokens.marginals import Marginals
 from deadtokens.montecarlo import FAMILY_LEVEL
-from deadtokens.occupied import occupied_cells
+from deadtokens.occupied import OccupiedCells, occupied_cells
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Connectivity, Measurement
@@ -174,8 +174,9 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     written = [_safetensors(folder / "snowball.safetensors", tensors, metadata)]
     dimensions = folder / "dimensions.csv"
     dimensions.unlink(missing_ok=True)
-    if count_cells(snowball) <= CELLS_LIMIT:
-        written.append(_dimensions(dimensions, snowball))
+    cells = occupied_cells(snowball)
+    if count_varying(cells) <= CELLS_LIMIT:
+        written.append(_dimensions(dimensions, snowball, cells))
     pairs = folder / "pairs.safetensors"
     pairs.unlink(missing_ok=True)
     if snowball.n_unique <= MATRIX_LIMIT:
@@ -188,7 +189,7 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     return written
 
 
-def write_fit(folder: Path, fit: Fit, matrix: Matrix, format_name: str) -> list[Written]:
+def write_fit(folder: Path, fit: Fit, matrix: Matrix) -> list[Written]:
     """Write fit.json, dimensions.csv and centroid.safetensors.
 
     dimensions.csv has a line per dimension; centroid.safetensors holds ``centroid`` (float64) and
@@ -212,7 +213,7 @@ def write_fit(folder: Path, fit: Fit, matrix: Matrix, format_name: str) -> list[
         "meaning": "posterior mean of the centre of the noise at sigma",
         "source": matrix.source,
         "tensor": matrix.tensor,
-        "format": format_name,
+        "format": fit.format.name,
         "sigma": repr(fit.sigma),
         "n_tokens": str(fit.n_tokens),
     }
@@ -221,19 +222,19 @@ def write_fit(folder: Path, fit: Fit, matrix: Matrix, format_name: str) -> list[
         "centroid_float32": fit.centre.astype(np.float32),
     }
     return [
-        write_facts(folder / "fit.json", fit_facts(fit, format_name)),
+        write_facts(folder / "fit.json", fit_facts(fit)),
         _csv(folder / "dimensions.csv", numbers),
         _safetensors(folder / "centroid.safetensors", centres, metadata),
     ]
 
 
-def fit_facts(fit: Fit, format_name: str) -> dict[str, Any]:
+def fit_facts(fit: Fit) -> dict[str, Any]:
     """A fit as JSON values: sigma, sigma_low and sigma_high first."""
     return {
         "sigma": fit.sigma,
         "sigma_low": fit.sigma_low,
         "sigma_high": fit.sigma_high,
-        "format": format_name,
+        "format": fit.format.name,
         "n_tokens": fit.n_tokens,
         "n_dimensions": fit.n_dimensions,
         "n_varying": fit.n_varying,
@@ -287,20 +288,21 @@ def tests_facts(
     }
 
 
-def _dimensions(path: Path, snowball: Snowball) -> Written:
+def _dimensions(path: Path, snowball: Snowball, cells: OccupiedCells) -> Written:
     columns = ("dimension", "ordinal", "value", "n_rows", "n_vectors")
-    count = write_csv(path, columns, _cell_lines(snowball))
+    count = write_csv(path, columns, _cell_lines(snowball, cells))
     return Written(path, f"{count:,} rows x 5 columns")
 
 
-def count_cells(snowball: Snowball) -> int:
+def count_varying(cells: OccupiedCells) -> int:
     """Occupied cells in dimensions that vary."""
-    occupied = occupied_cells(snowball).occupied
+    occupied = cells.occupied
     return int(occupied[occupied > 1].sum())
 
 
-def _cell_lines(snowball: Snowball) -> Iterator[tuple[int, int, float, int, int]]:
-    cells = occupied_cells(snowball)
+def _cell_lines(
+    snowball: Snowball, cells: OccupiedCells
+) -> Iterator[tuple[int, int, float, int, int]]:
     for dimension in snowball.varying.tolist():
         of_dimension = slice(cells.first[dimension], cells.first[dimension + 1])
         ordinals = cells.ordinals[of_dimension]

@@ -30,6 +30,7 @@ from deadtokens.montecarlo import (
     smallest_p,
     spread_words,
 )
+from deadtokens.occupied import OccupiedCells, occupied_cells
 from deadtokens.sampling import stream_key
 from deadtokens.snowball import Snowball
 
@@ -214,7 +215,8 @@ class _ColumnTable:
 
     @classmethod
     def of(cls, snowball: Snowball, key: int) -> _ColumnTable:
-        columns = [_occupied(snowball, dimension) for dimension in snowball.varying]
+        cells = occupied_cells(snowball)
+        columns = [_fullest_first(cells, dimension) for dimension in snowball.varying]
         entropy = [_entropy(counts) for _, counts in columns]
         order = np.argsort(-np.array(entropy), kind="stable")
         sizes = np.array([columns[k][1].size for k in order])
@@ -240,14 +242,12 @@ class _ColumnTable:
         )
 
 
-def _occupied(snowball: Snowball, dimension: int) -> tuple[Int64Array, Int64Array]:
-    """The occupied cells of a dimension, fullest first, then by ordinal, and their counts."""
-    ordinals = snowball.format.ordinals(snowball.codes[:, dimension])
-    cells, cell = np.unique(ordinals, return_inverse=True)
-    counts = np.zeros(cells.size, dtype=np.int64)
-    np.add.at(counts, cell, snowball.populations)
-    order = np.argsort(-counts, kind="stable")
-    return cells[order], counts[order]
+def _fullest_first(cells: OccupiedCells, dimension: int) -> tuple[Int64Array, Int64Array]:
+    """The occupied cells of a dimension, fullest first, then by ordinal, and their rows."""
+    of_dimension = slice(cells.first[dimension], cells.first[dimension + 1])
+    ordinals, rows = cells.ordinals[of_dimension], cells.rows[of_dimension]
+    order = np.argsort(-rows, kind="stable")
+    return ordinals[order], rows[order]
 
 
 def _entropy(counts: Int64Array) -> float:

@@ -15,6 +15,7 @@ no steps.
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
 from deadtokens.errors import SelectionError
 from deadtokens.formats import Float64Array, Format, Intermediate
@@ -25,6 +26,7 @@ from deadtokens.occupied import OccupiedCells
 # Widest cell over standard deviation up to which a dimension is smooth: what the expansion leaves
 # out then moves sigma by less than 2e-5 of itself.
 _SMOOTH = 0.25
+_REACH = 30.0  # standard deviations that the range of any sample stays below
 _ZERO = 1e-12  # of the largest number: what is smaller in every row counts as zero
 
 
@@ -82,7 +84,8 @@ class Likelihood:
     def log_likelihoods(self, sigma: float) -> Float64Array:
         """(d,) log L_k(sigma), up to a constant in each dimension; 0 where not used."""
         result = np.zeros(self.varying.size)
-        result[self.used & ~self.varying] = self._unsplits(self._unsplit, sigma)[self._unsplit_kind]
+        unsplit = _log_unsplits(self._unsplit, self.n_tokens, sigma)
+        result[self.used & ~self.varying] = unsplit[self._unsplit_kind]
         of_split = np.empty(int(self.split.sum()))
         kernels.log_likelihoods(*self._split, sigma, of_split)
         result[self.split] = of_split
@@ -110,7 +113,7 @@ class Likelihood:
         """
         mean, lower, upper = (np.zeros(self.varying.size) for _ in range(3))
         spread = sigma / np.sqrt(self.n_tokens)
-        far = spread * -_normal_quantile(tail)
+        far = spread * -float(special.ndtri(tail))
         at = self.smooth
         mean[at], lower[at], upper[at] = (self.mean[at] + x for x in (0.0, -far, far))
         found = tuple(np.empty(int(self.split.sum())) for _ in range(3))
@@ -167,9 +170,6 @@ class Likelihood:
         squares, widths, products = (np.add.reduceat(rows * term, first[:-1]) for term in terms)
         return squares, widths / (12 * self.n_tokens), products / (12 * squares)
 
-    def _unsplits(self, widths: Float64Array, sigma: float) -> Float64Array:
-        return _log_unsplits(widths, self.n_tokens, sigma)
-
     def _log_chances(self, sigma: float) -> Float64Array:
         # E[min(w, sigma R)] = w - E[(w - sigma R)+] (equation 12.5). Far beyond the range's
         # reach it is sigma E[R], which the difference of two large numbers would not tell.
@@ -177,9 +177,6 @@ class Likelihood:
         return np.asarray(
             np.log(widths - np.exp(_log_unsplits(widths, self.n_tokens, sigma)))[self._chance_kind]
         )
-
-
-_REACH = 30.0  # standard deviations that the range of any sample stays below
 
 
 def _log_unsplits(widths: Float64Array, n_tokens: int, sigma: float) -> Float64Array:
@@ -202,9 +199,3 @@ def _chosen_cells(
     keep = np.repeat(chosen, sizes)
     first = np.concatenate([[0], np.cumsum(sizes[chosen])]).astype(np.int64)
     return first, low[keep], high[keep], cells.rows[keep]
-
-
-def _normal_quantile(q: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(q))

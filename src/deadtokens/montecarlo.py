@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +83,13 @@ def two_sided(p_lo: float, p_hi: float) -> float:
 def smallest_p(n_simulated: int) -> float:
     """The smallest two-sided p-value that so many simulations can give."""
     return min(1.0, 2 / (n_simulated + 1))
+
+
+def called(p_value: float, p_corrected: float) -> Literal["rejected", "mild", "consistent"]:
+    """What a p-value and the same corrected for its family say of a story."""
+    if p_corrected <= FAMILY_LEVEL:
+        return "rejected"
+    return "mild" if p_value <= MILD_LEVEL else "consistent"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -230,7 +230,7 @@ def _write_cluster(
         *write_census(make_folder(run / "census"), matrix, found),
         write_measurement(run / "measured.csv", measurement),
         *write_cluster(make_folder(run / "cluster"), snowball, measurement),
-        *write_fit(make_folder(run / "fit"), fitted, matrix, snowball.format.name),
+        *write_fit(make_folder(run / "fit"), fitted, matrix),
     ]
 
 

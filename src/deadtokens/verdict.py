@@ -10,8 +10,8 @@ from deadtokens.independence import Independence, sentence
 from deadtokens.marginals import Marginals
 from deadtokens.montecarlo import (
     FAMILY_LEVEL,
-    MILD_LEVEL,
     Feature,
+    called,
     holm,
     p_words,
     spread_words,
@@ -87,7 +87,7 @@ def judge(
     tested += [("marginals", found) for found in marginals.features]
     adjusted = holm([found.p_value for _, found in tested])
     judged = tuple(
-        Judged(test, found, p, _verdict(found.p_value, p))
+        Judged(test, found, p, called(found.p_value, p))
         for (test, found), p in zip(tested, adjusted, strict=True)
     )
     against = [one for one in judged if one.verdict == "rejected"]
@@ -117,12 +117,6 @@ def judge(
 def answer(fits: bool | None) -> str:
     """The answer in a word or two."""
     return {True: "Yes", False: "No", None: "Cannot tell"}[fits]
-
-
-def _verdict(p_value: float, p_holm: float) -> str:
-    if p_holm <= FAMILY_LEVEL:
-        return "rejected"
-    return "mild" if p_value <= MILD_LEVEL else "consistent"
 
 
 def _headline(fit: Fit, fits: bool | None, against: Sequence[Judged]) -> str:

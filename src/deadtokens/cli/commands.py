@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from deadtokens.kernels.types import BoolArray
     from deadtokens.snowball import Snowball
     from deadtokens.sources import Matrix
     from deadtokens.statistics import Measurement
@@ -50,6 +51,13 @@ RowsOption = Annotated[
     typer.Option(
         "--rows",
         help="Take the rows that equal another (the default), or all (a built-in's default).",
+    ),
+]
+VaryingOnly = Annotated[
+    bool,
+    typer.Option(
+        "--varying-only",
+        help="Say that columns in which the rows agree were left out of the source.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -201,11 +209,12 @@ def measure(
         CLUSTER_FILES,
         MATRIX_LIMIT,
         check_spares,
-        count_cells,
+        count_varying,
         write_cluster,
         write_measurement,
     )
     from deadtokens.files import array_file
+    from deadtokens.occupied import occupied_cells
     from deadtokens.sources import open_matrix
     from deadtokens.statistics import EXACT_LIMIT
     from deadtokens.statistics import measure as measure_snowball
@@ -244,9 +253,10 @@ def measure(
                 f"no pairs.safetensors: {snowball.n_unique:,} distinct vectors are more than the "
                 f"{MATRIX_LIMIT:,} whose pairwise matrices are written"
             )
-        if count_cells(snowball) > CELLS_LIMIT:
+        n_cells = count_varying(occupied_cells(snowball))
+        if n_cells > CELLS_LIMIT:
             display.message(
-                f"no dimensions.csv: {count_cells(snowball):,} occupied cells are more than the "
+                f"no dimensions.csv: {n_cells:,} occupied cells are more than the "
                 f"{CELLS_LIMIT:,} that are written"
             )
         display.announce(write_cluster(save, snowball, measurement))
@@ -260,12 +270,18 @@ def check_choice(mask: str | None, rows: Rows | None) -> None:
         raise SelectionError("both --mask and --rows", remedy="give one of them")
 
 
+def chosen_rows(matrix: Matrix, mask: str | None, rows: Rows | None) -> BoolArray:
+    """The mask of the rows that the options choose."""
+    from deadtokens.census import load_mask, rows_to_measure
+
+    return load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
+
+
 def selected(matrix: Matrix, mask: str | None, rows: Rows | None) -> Snowball:
     """The snowball of the rows that the options choose."""
-    from deadtokens.census import load_mask, rows_to_measure, snowball_of
+    from deadtokens.census import snowball_of
 
-    chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
-    return snowball_of(matrix, chosen)
+    return snowball_of(matrix, chosen_rows(matrix, mask, rows))
 
 
 def selection_name(matrix: Matrix, mask: str | None, rows: Rows | None) -> str:

@@ -13,6 +13,7 @@ from deadtokens.cli.commands import (
     RowsOption,
     Source,
     Tensor,
+    VaryingOnly,
     check_choice,
     selected,
     selection_name,
@@ -29,13 +30,7 @@ def fit(
     tensor: Tensor = None,
     mask: Mask = None,
     rows: RowsOption = None,
-    varying_only: Annotated[
-        bool,
-        typer.Option(
-            "--varying-only",
-            help="Say that columns in which the rows agree were left out of the source.",
-        ),
-    ] = False,
+    varying_only: VaryingOnly = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +83,7 @@ def fit(
     if json:
         facts = {"source": matrix.source, "tensor": matrix.tensor, "rows": which}
         tests = tests_facts(joint, single, verdict)
-        display.print_json(fit_facts(found, snowball.format.name) | facts | {"tests": tests})
+        display.print_json(fit_facts(found) | facts | {"tests": tests})
     else:
         tables.matrix_lines(matrix)
         display.line(f"fitted: {tables.rows_in_words(which)}, as {snowball.format.name}")
@@ -100,7 +95,7 @@ def fit(
     if output is None:
         display.message("nothing written: add -o DIR for the centre and the dimensions")
         return
-    written = write_fit(output, found, matrix, snowball.format.name)
+    written = write_fit(output, found, matrix)
     display.announce([*written, write_tests(output / "tests.json", joint, single, verdict)])
 
 

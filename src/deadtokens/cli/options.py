@@ -36,6 +36,7 @@ Centroid = Annotated[
     ),
 ]
 Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens of a trial.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of all random streams.")]
 Epsilon = Annotated[
     float | None,
     typer.Option(

@@ -15,9 +15,12 @@ from deadtokens.cli.commands import (
     RowsOption,
     Source,
     Tensor,
+    VaryingOnly,
     check_choice,
+    chosen_rows,
     selection_name,
 )
+from deadtokens.cli.options import Seed
 
 if TYPE_CHECKING:
     from deadtokens.study import Study
@@ -32,13 +35,7 @@ def study(
     tensor: Tensor = None,
     mask: Mask = None,
     rows: RowsOption = None,
-    varying_only: Annotated[
-        bool,
-        typer.Option(
-            "--varying-only",
-            help="Say that columns in which the rows agree were left out of the source.",
-        ),
-    ] = False,
+    varying_only: VaryingOnly = False,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -48,7 +45,7 @@ def study(
             help="Trials of each sigma; by default 5,000, fewer where a trial costs much.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of all random streams.")] = 42,
+    seed: Seed = 42,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="W", min=1, help="Threads; all cores by default."),
@@ -94,7 +91,6 @@ def _study(
     seed: int = 42,
     workers: int | None = None,
 ) -> Study:
-    from deadtokens.census import load_mask, rows_to_measure
     from deadtokens.cli import display, tables
     from deadtokens.files import array_file
     from deadtokens.sources import open_matrix
@@ -102,7 +98,7 @@ def _study(
 
     matrix = open_matrix(source, tensor)
     tables.matrix_lines(matrix)
-    chosen = load_mask(mask, matrix) if mask is not None else rows_to_measure(matrix, rows)
+    chosen = chosen_rows(matrix, mask, rows)
     options = {"--tensor": tensor, "--mask": mask, "--rows": rows, "--trials": trials}
     words = [word for name, value in options.items() if value for word in (name, str(value))]
     words += ["--varying-only"] if varying_only else []

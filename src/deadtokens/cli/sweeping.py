@@ -19,6 +19,7 @@ from deadtokens.cli.options import (
     IntermediateOption,
     Noise,
     NoiseOption,
+    Seed,
     Tokens,
     Touching,
     load_centroid,
@@ -39,7 +40,6 @@ class Sampler(StrEnum):
     DIRECT = "direct"
 
 
-Seed = Annotated[int, typer.Option("--seed", help="Of all random streams.")]
 SamplerOption = Annotated[
     Sampler, typer.Option("--sampler", help="How trials are drawn; auto is a fixed rule.")
 ]

@@ -17,6 +17,7 @@ from deadtokens.cli.commands import (
     selected,
     selection_name,
 )
+from deadtokens.cli.options import Seed
 
 _MANY_CELLS = 20_000_000
 
@@ -35,7 +36,7 @@ def independence(
             help="How often to deal the cells anew; by default 9,999, fewer for large clusters.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of all random streams.")] = 42,
+    seed: Seed = 42,
     json: Json = False,
 ) -> None:
     """Test whether the dimensions of a cluster are independent.
