@@ -17,6 +17,7 @@ PACKAGE = Path(dt.__file__).parent
 ORDER = [
     "errors",
     "formats",
+    "rows",
     "files",
     "writing",
     "kernels",

@@ -186,7 +186,7 @@ def test_cluster_vectors_keep_their_bits(tmp_path: Path) -> None:
     write_cluster(tmp_path, snowball, measure(snowball))
     tensors, metadata = read_safetensors(tmp_path / "snowball.safetensors")
     assert metadata == {"format": "bfloat16", "written_by": "deadtokens"}
-    assert np.array_equal(tensors["bits"][tensors["row_vectors"]], matrix.codes)
+    assert np.array_equal(tensors["bits"][tensors["row_vectors"]], matrix.codes[:])
     assert np.array_equal(tensors["values"], BFLOAT16.values(tensors["bits"]))
     assert np.array_equal(np.bincount(tensors["row_vectors"]), tensors["populations"])
 

@@ -231,7 +231,7 @@ def test_in_python(tmp_path: Path, source: Path) -> None:
 
 def whisper_in_a_model(folder: Path) -> tuple[Path, Path]:
     """Whisper's dead rows among 500 others, and the mask that finds them."""
-    codes = dt.open_matrix("builtin:whisper-tiny.en").codes
+    codes = dt.open_matrix("builtin:whisper-tiny.en").codes[:]
     others = np.random.default_rng(8).normal(0, 0.05, (500, codes.shape[1])).astype(np.float16)
     order = np.random.default_rng(9).permutation(800)
     matrix = np.concatenate([codes.view(np.float16), others])[order]

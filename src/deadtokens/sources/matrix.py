@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
-from deadtokens.formats import FORMATS, Codes, Format
+from deadtokens.formats import FORMATS, Float32Array, Format
+from deadtokens.rows import RowChoice, RowCodes
 
 _BLOCK_BYTES = 1 << 24
+
+# A tokenizer.json, or the metadata of a file that holds the vocabulary itself.
+TokenizerSource: TypeAlias = Path | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How a quantised tensor is stored.
+
+    Attributes:
+        kind: The quantisation, e.g. ``"Q4_K"``.
+        raw: V x bytes of a row, uint8; memory-mapped where possible.
+    """
+
+    kind: str
+    raw: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -21,8 +39,9 @@ class Matrix:
     """A matrix of token vectors.
 
     Attributes:
-        codes: V x d bit patterns, row i the vector of token i; memory-mapped where possible.
-        format: The storage format of the codes.
+        codes: V x d bit patterns, row i the vector of token i; memory-mapped where possible, and
+            made of the rows asked for where they are quantised.
+        format: The storage format of the codes; float32 for what quantised numbers stand for.
         source: What was opened, as the user named it.
         tensor: The tensor's name there.
         reason: Why this tensor was taken.
@@ -32,9 +51,11 @@ class Matrix:
         varying_only: Whether columns in which the rows agree were left out of the source.
         files: The files read, which results must not replace.
         note: What a reader of results from this source has to know, or "".
+        quantised: How the numbers are stored, where they are no floating-point numbers.
+        tokenizer: Where the tokenizer of the rows is, if the source brings one.
     """
 
-    codes: Codes
+    codes: RowCodes
     format: Format
     source: str
     tensor: str
@@ -44,10 +65,17 @@ class Matrix:
     varying_only: bool = False
     files: tuple[Path, ...] = ()
     note: str = ""
+    quantised: Quantised | None = None
+    tokenizer: TokenizerSource | None = None
 
     def __repr__(self) -> str:
         shape = f"{self.n_rows:,} x {self.n_dimensions:,}"
-        return f"<Matrix {self.tensor}, {shape} {self.format.name}, of {self.source}>"
+        return f"<Matrix {self.tensor}, {shape} {self.storage}, of {self.source}>"
+
+    @property
+    def storage(self) -> str:
+        """How the numbers are stored: the format's name, or the quantisation's."""
+        return self.quantised.kind if self.quantised else self.format.name
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,6 +92,10 @@ class Matrix:
         """d, the number of columns."""
         return int(self.codes.shape[1])
 
+    def values(self, rows: RowChoice = slice(None)) -> Float32Array:
+        """Rows as float32 values: those of a slice, row numbers or a mask; by default all."""
+        return self.format.values(self.codes[rows])
+
 
 def matrix_format(tensor: StoredTensor) -> Format | None:
     """The storage format a tensor of that dtype would be read in, None if it cannot be."""
@@ -74,10 +106,8 @@ def matrix_format(tensor: StoredTensor) -> Format | None:
     return FORMATS.get("float32" if label == "float64" else label)
 
 
-def matrix_codes(tensor: StoredTensor) -> tuple[Codes, Format]:
-    """The bit patterns of a 2-D tensor, without a copy, and their format.
-
-    float64 is the exception: it is copied to float32, which must hold every number.
+def check_matrix(tensor: StoredTensor) -> Format:
+    """The format a tensor will be read in.
 
     Raises:
         SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.
@@ -95,10 +125,22 @@ def matrix_codes(tensor: StoredTensor) -> tuple[Codes, Format]:
             where=tensor.path,
             remedy=f"store it as one of {', '.join(FORMATS)}",
         )
+    return fmt
+
+
+def matrix_codes(tensor: StoredTensor) -> tuple[RowCodes, Format, Quantised | None]:
+    """The bit patterns of a 2-D tensor, without a copy, their format, and how they are stored.
+
+    float64 is the exception: it is copied to float32, which must hold every number.
+
+    Raises:
+        SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.
+    """
+    fmt = check_matrix(tensor)
     array = tensor.read()
     if array.dtype == np.float64:
         array = _as_float32(array, tensor)
-    return array.view(fmt.code_dtype), fmt
+    return array.view(fmt.code_dtype), fmt, None
 
 
 def _as_float32(array: npt.NDArray[Any], tensor: StoredTensor) -> npt.NDArray[np.float32]:

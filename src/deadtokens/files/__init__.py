@@ -1,0 +1,95 @@
+"""Arrays in files, read as they lie on disk and memory-mapped where the container allows it.
+
+Headers are read here rather than with the containers' own packages because those copy, or trust
+what a header says: one that lies must end in one clear line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deadtokens.errors import SourceError
+from deadtokens.files.npy import read_npy, read_npz
+from deadtokens.files.safetensors import read_metadata, read_safetensors
+from deadtokens.files.stored import AnyArray, Region, StoredTensor
+
+__all__ = [
+    "AnyArray",
+    "Region",
+    "StoredTensor",
+    "array_file",
+    "load_array",
+    "load_metadata",
+    "read_tensors",
+]
+
+_READERS = {".safetensors": read_safetensors, ".npy": read_npy, ".npz": read_npz}
+
+
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors in a file, by name; reads headers only.
+
+    Raises:
+        SourceError: The file is missing, of another kind, truncated, or its header is wrong.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None and not path.exists():
+        raise SourceError(
+            "no such file or folder", where=path, remedy="check the path; nothing is downloaded"
+        )
+    if reader is None:
+        raise SourceError(
+            f"files of kind {path.suffix or '(no suffix)'!r} are not supported",
+            where=path,
+            remedy=f"use one of {', '.join(_READERS)}",
+        )
+    if path.exists() and not path.is_file():
+        raise SourceError("not a regular file", where=path, remedy="give a file")
+    try:
+        return reader(path)
+    except OSError as error:
+        raise SourceError(
+            error.strerror or str(error), where=path, remedy="check the path"
+        ) from None
+
+
+def load_array(spec: str, default_key: str) -> AnyArray:
+    """The array that ``FILE`` or ``FILE:key`` names.
+
+    Args:
+        spec: A .safetensors, .npy or .npz file, with a colon and a tensor's name where the file
+            holds several.
+        default_key: The tensor taken when no key is given and the file holds several.
+
+    Raises:
+        SourceError: No such file or key.
+    """
+    path, key = _split_key(spec)
+    tensors = read_tensors(path)
+    if not key:
+        key = next(iter(tensors)) if len(tensors) == 1 else default_key
+    if key not in tensors:
+        raise SourceError(
+            f"no tensor {key!r} there",
+            where=path,
+            remedy=f"name one as FILE:key, of: {', '.join(list(tensors)[:10])}",
+        )
+    return tensors[key].read()
+
+
+def array_file(spec: str) -> Path:
+    """The file that ``FILE`` or ``FILE:key`` names."""
+    return _split_key(spec)[0]
+
+
+def load_metadata(spec: str) -> dict[str, str]:
+    """The metadata of the safetensors file that ``FILE`` or ``FILE:key`` names; else nothing."""
+    path, _ = _split_key(spec)
+    return read_metadata(path) if path.suffix.lower() == ".safetensors" else {}
+
+
+def _split_key(spec: str) -> tuple[Path, str]:
+    if not Path(spec).exists() and ":" in spec:
+        head, _, key = spec.rpartition(":")
+        return Path(head), key
+    return Path(spec), ""

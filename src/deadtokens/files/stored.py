@@ -1,0 +1,76 @@
+"""A tensor in a file: what its header says, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.errors import SourceError
+
+AnyArray: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file.
+
+    Attributes:
+        name: Its name there; the file's stem where the container has no names.
+        path: The file.
+        dtype: Its type in the container's own spelling, e.g. ``"BF16"``.
+        shape: Its shape, in numbers.
+        nbytes: Bytes it takes in the file (before compression).
+        read: Returns the array, memory-mapped and read-only where the container allows it. A
+            quantised tensor's is V x bytes of a row, uint8.
+    """
+
+    name: str
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    read: Callable[[], AnyArray]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The bytes of a file that hold one tensor, as its header says.
+
+    Attributes:
+        name: The tensor's name.
+        dtype: Its type in the container's own spelling.
+        shape: Its shape, in numbers.
+        offset: Where its first byte stands in the file.
+        nbytes: How many bytes it has.
+        scalar: NumPy type of its elements in the file; None where there is none.
+        stored_shape: Its shape in those elements; that of the numbers unless it is quantised.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    scalar: np.dtype[Any] | None
+    stored_shape: tuple[int, ...]
+
+    def map(self, path: Path, offset: int) -> AnyArray:
+        """The array, memory-mapped and read-only, from a file that holds its bytes at an offset.
+
+        Raises:
+            SourceError: Neither NumPy nor ml_dtypes has its type.
+        """
+        if self.scalar is None:
+            raise SourceError(
+                f"tensor {self.name!r} has dtype {self.dtype}, which is not supported",
+                where=path,
+                remedy="store it as float32, float16 or bfloat16",
+            )
+        if not self.nbytes:  # an empty region cannot be mapped
+            return np.empty(self.stored_shape, dtype=self.scalar)
+        return np.memmap(path, dtype=self.scalar, mode="r", offset=offset, shape=self.stored_shape)

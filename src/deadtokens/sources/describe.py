@@ -1,0 +1,57 @@
+"""What the JSON files beside weights say: config.json, and indexes of shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deadtokens.errors import SourceError
+
+
+def parse_object(content: bytes, where: object) -> dict[str, Any]:
+    """The JSON object in a file's bytes.
+
+    Raises:
+        SourceError: It holds something else.
+    """
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise SourceError("not a JSON object", where=where, remedy="fetch the file again")
+    return parsed
+
+
+def weight_map(index: Mapping[str, Any], where: object) -> dict[str, str]:
+    """The file that holds each tensor, by the tensor's name, from an index of shards.
+
+    Raises:
+        SourceError: It is no such index.
+    """
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not all(_is_file_name(file) for file in places.values()):
+        raise SourceError(
+            "not an index of shards: no 'weight_map' from tensor names to file names beside it",
+            where=where,
+            remedy="fetch the file again",
+        )
+    return places
+
+
+def tied(config: Mapping[str, Any]) -> bool | None:
+    """What a config.json says of the input and output matrix being one; None if it is silent."""
+    text = config.get("text_config")  # multimodal models describe the language model in here
+    for section in (config, text if isinstance(text, dict) else {}):
+        stated = section.get("tie_word_embeddings")
+        if isinstance(stated, bool):
+            return stated
+    return None
+
+
+def _is_file_name(file: object) -> bool:
+    """Whether it names a file in the index's own folder, and cannot lead out of it."""
+    plain = isinstance(file, str) and file not in ("", "..") and "\0" not in file
+    return plain and Path(str(file)).name == file

@@ -1,0 +1,96 @@
+"""Models on this machine: one file, a folder, an index of shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deadtokens.errors import SourceError
+from deadtokens.files import StoredTensor, read_tensors
+from deadtokens.sources.describe import parse_object, tied, weight_map
+from deadtokens.sources.model import Model
+
+# Of a folder that holds weights in several kinds of file, the first kind here is read.
+_KINDS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+_CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
+
+
+def open_local(source: str, path: Path) -> Model:
+    """Open a file, a folder or an index; reads headers only.
+
+    Args:
+        source: What the user named.
+        path: The same as a path.
+
+    Raises:
+        SourceError: There is no such source, it is damaged or of an unsupported kind.
+    """
+    folder = path if path.is_dir() else path.parent
+    tensors = _tensors(path)
+    config, tokenizer = folder / "config.json", folder / "tokenizer.json"
+    files = {tensor.path for tensor in tensors.values()} | {config, tokenizer}
+    files |= {path} if path.is_file() else set(path.glob("*.index.json"))
+    return Model(
+        source,
+        tensors,
+        tied=tied(_read_object(config)) if config.is_file() else None,
+        tokenizer=tokenizer if tokenizer.is_file() else None,
+        files=tuple(sorted(files)),
+        where=path,
+    )
+
+
+def _tensors(path: Path) -> dict[str, StoredTensor]:
+    if path.is_dir():
+        return _tensors(_of_folder(path))
+    if path.name.endswith(".index.json"):
+        return _index_tensors(path)
+    return read_tensors(path)
+
+
+def _of_folder(folder: Path) -> Path:
+    """The file of a folder to read: an index, the conventional name, or the only one of a kind."""
+    for kind in _KINDS:
+        indexes = sorted(folder.glob(f"*{kind}.index.json"))
+        files = sorted(folder.glob(f"*{kind}"))
+        if len(indexes) == 1:
+            return indexes[0]
+        conventional = [file for file in files if file.name in _CONVENTIONAL]
+        if conventional and not indexes:
+            return conventional[0]
+        if len(files) == 1 and not indexes:
+            return files[0]
+        if files or indexes:
+            names = ", ".join(path.name for path in (indexes or files)[:8])
+            raise SourceError(
+                f"several model files and no single index: {names}",
+                where=folder,
+                remedy="give one of them",
+            )
+    raise SourceError(
+        "no .safetensors file or index in this folder",
+        where=folder,
+        remedy="give a model's folder or one file",
+    )
+
+
+def _index_tensors(index: Path) -> dict[str, StoredTensor]:
+    places = weight_map(_read_object(index), index)
+    shards = {file: read_tensors(index.parent / file) for file in sorted(set(places.values()))}
+    for name, file in places.items():
+        if name not in shards[file]:
+            raise SourceError(
+                f"the index places tensor {name!r} in {file}, which does not hold it",
+                where=index,
+                remedy="fetch the files again",
+            )
+    return {name: shards[file][name] for name, file in places.items()}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return parse_object(path.read_bytes(), path)
+    except OSError as error:
+        raise SourceError(
+            error.strerror or str(error), where=path, remedy="check the path"
+        ) from None

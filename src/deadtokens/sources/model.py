@@ -1,0 +1,83 @@
+"""A model that was opened: its tensors, its configuration, where its tokenizer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deadtokens.files import StoredTensor
+from deadtokens.sources.choose import Choice, candidates, choose
+from deadtokens.sources.matrix import Matrix, TokenizerSource, matrix_codes
+
+
+@dataclass(frozen=True)
+class Model:
+    """The tensors of a source, by name, and what stands beside them.
+
+    Attributes:
+        source: What was opened, as the user named it.
+        tensors: Every tensor, by name; only headers have been read.
+        tied: What its configuration says of input and output being one matrix; None if it is
+            silent.
+        tokenizer: Where its tokenizer is; None if it brings none.
+        files: The files read, which results must not replace.
+        where: What an error line names.
+    """
+
+    source: str
+    tensors: Mapping[str, StoredTensor]
+    tied: bool | None = None
+    tokenizer: TokenizerSource | None = None
+    files: tuple[Path, ...] = ()
+    where: object = field(default=None)
+
+    def choose(self, tensor: str | None = None) -> Choice:
+        """The tensor to use, by name, or by default the output matrix, or the input one if tied.
+
+        Raises:
+            SourceError: The model does not say which.
+        """
+        return choose(self.tensors, self.where or self.source, tensor, self.tied)
+
+    def matrix(self, tensor: str | None = None) -> Matrix:
+        """The matrix in a tensor, as `choose` chooses it.
+
+        Raises:
+            SourceError: The model does not say which, or it cannot be read as a matrix.
+        """
+        return self._matrix(self.choose(tensor))
+
+    def both(self) -> tuple[Matrix, Matrix] | None:
+        """The input and the output matrix; None where they are tied, or one is not there.
+
+        Raises:
+            SourceError: One of them cannot be read as a matrix.
+        """
+        if self.tied:
+            return None
+        found = candidates(self.tensors)
+        roles = [
+            [candidate.tensor for candidate in found if candidate.role == role][:1]
+            for role in ("input", "output")
+        ]
+        if not all(roles):
+            return None
+        (read_in,), (read_out,) = roles
+        return (
+            self._matrix(Choice(read_in, "the input matrix, by its name")),
+            self._matrix(Choice(read_out, "the output (unembedding) matrix, by its name")),
+        )
+
+    def _matrix(self, choice: Choice) -> Matrix:
+        codes, fmt, quantised = matrix_codes(choice.tensor)
+        return Matrix(
+            codes,
+            fmt,
+            self.source,
+            choice.tensor.name,
+            choice.reason,
+            files=self.files,
+            quantised=quantised,
+            tokenizer=self.tokenizer,
+        )
