@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from deadtokens import exports
 from deadtokens.census import census, snowball_of
-from deadtokens.exports import write_census, write_cluster, write_measurement
+from deadtokens.census_files import write_census
+from deadtokens.exports import write_cluster, write_measurement
 from deadtokens.formats import BFLOAT16
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix, open_matrix

@@ -20,10 +20,11 @@ from report_folders import make_run
 from deadtokens.cli import run as run_program
 from deadtokens.errors import DeadtokensError, SelectionError, SourceError
 from deadtokens.report.chartkit import log_axis
+from deadtokens.report.drawing import embedded
 from deadtokens.report.findings import gather
 from deadtokens.report.layout import nearest_links, positions, touching_pairs
 from deadtokens.report.opening import opening
-from deadtokens.report.rendering import charts, embedded, render, write_report
+from deadtokens.report.rendering import charts, render, write_report
 from deadtokens.report.tables import commands, facts, tables
 from deadtokens.report.words import figure, label
 

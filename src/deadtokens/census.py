@@ -14,11 +14,13 @@ from deadtokens.files import load_array
 from deadtokens.formats import Codes, convert, effective_format
 from deadtokens.kernels import rows as kernels
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array, UInt64Array
-from deadtokens.rows import RowCodes
+from deadtokens.rows import MadeRows, RowChoice, RowCodes
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 
 _BLOCK_ROWS = 4096
+_BLOCK_NUMBERS = 1 << 21  # which threads hold each where rows have to be made
+_BYTES = 1 << 8  # the sign bit of numbers without a sign: no byte is -0.0, none is infinite
 _NEARBY_COLUMNS = 32
 NOT_FINITE = -1  # stands for "in no group" in `Census.first`
 
@@ -98,8 +100,52 @@ class Census:
 
 
 def census(matrix: Matrix) -> Census:
-    """Find the groups of equal rows over every row of a matrix."""
-    first = first_equal_rows(matrix.codes, matrix.format.sign_bit, matrix.format.max_ordinal)
+    """Find the groups of equal rows over every row of a matrix.
+
+    Quantised rows are equal when the numbers they stand for are.
+    """
+    layout = matrix.format.sign_bit, matrix.format.max_ordinal
+    if matrix.quantised is None:
+        return _grouped(first_equal_rows(matrix.codes, *layout))
+    # Equal bytes are equal numbers, so that one row of each group of equal bytes will do.
+    by_bytes = _first_equal_bytes(matrix.quantised.raw)
+    rows, group = np.unique(by_bytes, return_inverse=True)
+    first = first_equal_rows(_rows_of(matrix.codes, rows), *layout)[group]
+    return _grouped(np.where(first == NOT_FINITE, NOT_FINITE, rows[first]))
+
+
+def raw_census(matrix: Matrix) -> Census:
+    """Find the groups of rows of a quantised matrix that are stored as the same bytes.
+
+    Every row is in one, whatever its bytes stand for.
+
+    Raises:
+        SelectionError: The matrix is not quantised.
+    """
+    if matrix.quantised is None:
+        raise SelectionError(
+            f"rows stored as {matrix.storage} have no quantised bytes",
+            where=matrix.source,
+            remedy="take the census of their values",
+        )
+    return _grouped(_first_equal_bytes(matrix.quantised.raw))
+
+
+def _first_equal_bytes(raw: npt.NDArray[np.uint8]) -> Int64Array:
+    return first_equal_rows(raw, sign_bit=_BYTES, max_magnitude=_BYTES - 1)
+
+
+def _rows_of(codes: RowCodes, rows: Int64Array) -> MadeRows:
+    """Some rows of a matrix, as a matrix."""
+
+    def make(choice: RowChoice) -> Codes:
+        chosen: Codes = codes[rows[choice]]
+        return chosen
+
+    return MadeRows((rows.size, codes.shape[1]), make)
+
+
+def _grouped(first: Int64Array) -> Census:
     populations = np.bincount(first[first != NOT_FINITE], minlength=first.size)
     group_first = np.flatnonzero(populations >= 2)
     by_size = np.argsort(-populations[group_first], kind="stable")
@@ -125,12 +171,13 @@ def first_equal_rows(
         workers: Threads; all cores by default.
     """
     n_rows, n_dimensions = codes.shape
+    step = _block_rows(codes)
     multipliers = _multipliers(n_dimensions) if coefficients is None else coefficients
     hashes = np.empty(n_rows, dtype=np.uint64)
     finite = np.empty(n_rows, dtype=np.bool_)
 
     def hash_block(start: int) -> None:
-        block = slice(start, start + _BLOCK_ROWS)
+        block = slice(start, start + step)
         kernels.hash_rows(
             _plain(codes[block]),
             multipliers,
@@ -140,7 +187,7 @@ def first_equal_rows(
             finite[block],
         )
 
-    blocks = range(0, n_rows, _BLOCK_ROWS)
+    blocks = range(0, n_rows, step)
     if workers == 1 or len(blocks) == 1:
         for start in blocks:
             hash_block(start)
@@ -164,14 +211,19 @@ def _confirm(
 ) -> None:
     """Set ``first`` for the rows that share a hash, sorted by hash and row; a block at a time."""
     earlier = candidates[:0]  # distinct rows of the hash that the last block ended in
-    for start in range(0, candidates.size, _BLOCK_ROWS):
-        rows = np.concatenate([earlier, candidates[start : start + _BLOCK_ROWS]])
+    step = _block_rows(codes)
+    for start in range(0, candidates.size, step):
+        rows = np.concatenate([earlier, candidates[start : start + step]])
         among = np.empty(rows.size, dtype=np.int64)
         order = np.arange(rows.size)
         kernels.first_equal_rows(_plain(codes[rows]), order, hashes[rows], sign_bit, among)
         first[rows] = rows[among]
         distinct = rows[among == order]
         earlier = distinct[hashes[distinct] == hashes[rows[-1]]]
+
+
+def _block_rows(codes: RowCodes) -> int:
+    return min(_BLOCK_ROWS, max(1, _BLOCK_NUMBERS // max(1, codes.shape[1])))
 
 
 def _multipliers(n: int) -> UInt64Array:
@@ -183,7 +235,7 @@ def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Sn
     """The snowball that chosen rows of a matrix make.
 
     The rows' effective format decides the lattice: float32 storage of bfloat16 (or float16)
-    numbers is taken as that.
+    numbers is taken as that. Quantised numbers lie on none and stay as they are.
 
     Args:
         matrix: The matrix.
@@ -206,13 +258,15 @@ def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Sn
         )
     distinct, row_vectors, populations = np.unique(first, return_inverse=True, return_counts=True)
     vectors = codes[distinct] if distinct.size < len(codes) else codes
-    fmt = effective_format(vectors, matrix.format)
+    quantised = matrix.quantised.kind if matrix.quantised else ""
+    fmt = matrix.format if quantised else effective_format(vectors, matrix.format)
     return Snowball(
         codes=convert(vectors, matrix.format, fmt),
         populations=populations.astype(np.int64),
         format=fmt,
         row_ids=chosen,
         row_vectors=row_vectors.astype(np.int64),
+        quantised=quantised,
     )
 
 

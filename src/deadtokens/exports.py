@@ -1,21 +1,17 @@
-"""Results as files: the census, the row of statistics, the cluster as data."""
+"""Results as files: the row of statistics, the cluster as data, fits and tests."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.census import NOT_FINITE, Census, snowball_of
 from deadtokens.compare import COMPARISON_COLUMNS, Comparison
 from deadtokens.distances import Distances
-from deadtokens.errors import OutputError
-from deadtokens.files import load_metadata
 from deadtokens.fit import Fit
 from deadtokens.independence import Independence
 from deadtokens.kernels.pairs import count_differing
@@ -24,85 +20,15 @@ from deadtokens.montecarlo import FAMILY_LEVEL
 from deadtokens.occupied import OccupiedCells, occupied_cells
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
-from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Connectivity, Measurement
+from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Cell, Connectivity, Measurement
 from deadtokens.theory import Expectation
 from deadtokens.verdict import Verdict
-from deadtokens.writing import replacing, write_csv, write_safetensors
+from deadtokens.writing import Written, write_arrays, write_columns, write_csv, write_facts
 
-CENSUS_FILES = ("census.csv", "mask.safetensors", "centroid.safetensors")
 FIT_FILES = ("fit.json", "dimensions.csv", "centroid.safetensors")
 CLUSTER_FILES = ("snowball.safetensors", "dimensions.csv", "pairs.safetensors", "thresholds.csv")
 MATRIX_LIMIT = 4096  # distinct vectors up to which n x n matrices are written
 CELLS_LIMIT = 500_000  # occupied cells in varying dimensions up to which they are written
-
-
-@dataclass(frozen=True)
-class Written:
-    """A file that was written, and what is in it."""
-
-    path: Path
-    content: str
-
-
-def check_spares(places: Iterable[Path], files: Iterable[Path]) -> None:
-    """Refuse places for results where somebody else's data would be lost.
-
-    Args:
-        places: Where results are to go.
-        files: The files read.
-
-    Raises:
-        OutputError: A place is one of the files read, or a safetensors file not written here.
-    """
-    read = [file for file in files if file.exists()]
-    for place in (place for place in places if place.exists()):
-        foreign = place.suffix == ".safetensors" and "written_by" not in load_metadata(str(place))
-        if foreign or any(place.samefile(file) for file in read):
-            raise OutputError(
-                "it would be lost: it is "
-                + ("not a result of this program" if foreign else "a file that is read"),
-                where=place,
-                remedy="choose another place for results",
-            )
-
-
-def write_census(folder: Path, matrix: Matrix, found: Census) -> list[Written]:
-    """Write census.csv, mask.safetensors and, if any rows are equal, centroid.safetensors.
-
-    census.csv has a line for each row that is in a black hole: ``row, group, population``, and
-    ``token_id`` where rows are not tokens (-1 where it is not known).
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
-    rows = np.flatnonzero(found.mask)
-    groups = found.groups[rows]
-    columns = {"row": rows, "group": groups, "population": found.group_population[groups]}
-    if matrix.token_ids is not None:
-        columns["token_id"] = matrix.token_ids[rows]
-    written = [
-        _csv(folder / "census.csv", columns),
-        _safetensors(
-            folder / "mask.safetensors",
-            {"mask": found.mask, "finite": found.first != NOT_FINITE},
-            {"source": matrix.source},
-        ),
-    ]
-    centroid_file = folder / "centroid.safetensors"
-    if not rows.size:
-        centroid_file.unlink(missing_ok=True)  # an earlier census's would not belong to this one
-        return written
-    snowball = snowball_of(matrix, rows)
-    metadata = {
-        "origin": "census",
-        "meaning": "mean of rounded rows; not the centre of the noise unless that exceeds the ULP",
-        "source": matrix.source,
-        "tensor": matrix.tensor,
-        "format": snowball.format.name,
-        "n_tokens": str(snowball.n_tokens),
-    }
-    centroid = {"centroid": snowball.centroid().astype(np.float32)}
-    return [*written, _safetensors(centroid_file, centroid, metadata)]
 
 
 def write_measurement(path: Path, measurement: Measurement) -> Written:
@@ -111,9 +37,18 @@ def write_measurement(path: Path, measurement: Measurement) -> Written:
     Raises:
         OutputError: The file cannot be written.
     """
+    return write_rows(path, [measurement.row])
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Cell]]) -> Written:
+    """Write rows of statistics as a CSV: the 21 columns, then the others.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     columns = (*COLUMNS, *FURTHER_COLUMNS)
-    write_csv(path, columns, [[measurement.row[column] for column in columns]])
-    return Written(path, f"1 row x {len(columns)} columns")
+    write_csv(path, columns, ([row[column] for column in columns] for row in rows))
+    return Written(path, f"{len(rows):,} row{'s' * (len(rows) != 1)} x {len(columns)} columns")
 
 
 def write_comparison(path: Path, comparison: Comparison) -> Written:
@@ -171,7 +106,7 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     if snowball.row_ids is not None and snowball.row_vectors is not None:
         tensors |= {"row_ids": snowball.row_ids, "row_vectors": snowball.row_vectors}
     metadata = {"format": snowball.format.name}
-    written = [_safetensors(folder / "snowball.safetensors", tensors, metadata)]
+    written = [write_arrays(folder / "snowball.safetensors", tensors, metadata)]
     dimensions = folder / "dimensions.csv"
     dimensions.unlink(missing_ok=True)
     cells = occupied_cells(snowball)
@@ -180,7 +115,7 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     pairs = folder / "pairs.safetensors"
     pairs.unlink(missing_ok=True)
     if snowball.n_unique <= MATRIX_LIMIT:
-        written.append(_safetensors(pairs, _pair_matrices(snowball), metadata))
+        written.append(write_arrays(pairs, _pair_matrices(snowball), metadata))
     thresholds = folder / "thresholds.csv"
     thresholds.unlink(missing_ok=True)
     if measurement.connectivity is not None:
@@ -223,8 +158,8 @@ def write_fit(folder: Path, fit: Fit, matrix: Matrix) -> list[Written]:
     }
     return [
         write_facts(folder / "fit.json", fit_facts(fit)),
-        _csv(folder / "dimensions.csv", numbers),
-        _safetensors(folder / "centroid.safetensors", centres, metadata),
+        write_columns(folder / "dimensions.csv", numbers),
+        write_arrays(folder / "centroid.safetensors", centres, metadata),
     ]
 
 
@@ -332,28 +267,3 @@ def _thresholds(
     lines += [(d, d / epsilon, n) for d, n in zip(distances, components, strict=True)]
     write_csv(path, ("distance", "distance_in_epsilon", "n_components"), lines)
     return Written(path, f"{len(lines):,} rows x 3 columns")
-
-
-def write_facts(path: Path, facts: dict[str, Any]) -> Written:
-    """Write JSON values.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    with replacing(path) as file:
-        file.write((json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
-    return Written(path, f"{len(facts)} fields")
-
-
-def _csv(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> Written:
-    lines = list(zip(*(column.tolist() for column in columns.values()), strict=True))
-    write_csv(path, list(columns), lines)
-    return Written(path, f"{len(lines):,} rows x {len(columns)} columns")
-
-
-def _safetensors(
-    path: Path, tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]
-) -> Written:
-    write_safetensors(path, tensors, metadata)
-    shapes = (f"{name} {' x '.join(f'{n:,}' for n in t.shape)}" for name, t in tensors.items())
-    return Written(path, ", ".join(shapes))

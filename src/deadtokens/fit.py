@@ -19,7 +19,7 @@ from deadtokens.formats import Float64Array, Format, Intermediate
 from deadtokens.kernels.types import BoolArray
 from deadtokens.likelihood import Likelihood
 from deadtokens.occupied import OccupiedCells, occupied_cells
-from deadtokens.snowball import Snowball
+from deadtokens.snowball import Snowball, check_lattice
 
 CONFIDENCE = 0.95
 _DROP = float(stats.chi2.ppf(CONFIDENCE, 1)) / 2  # 1.92
@@ -116,8 +116,10 @@ def fit(
         intermediate: "float32" if values were rounded to float32 on the way to the format.
 
     Raises:
-        SelectionError: Nothing to estimate from, or ``varying_only`` is wrong.
+        SelectionError: Nothing to estimate from, ``varying_only`` is wrong, or the numbers are
+            quantised.
     """
+    check_lattice(snowball.quantised, "sigma")
     cells = occupied_cells(snowball)
     likelihood = Likelihood(cells, snowball.format, intermediate, varying_only=varying_only)
     found = _Search(likelihood)

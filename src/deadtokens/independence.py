@@ -32,7 +32,7 @@ from deadtokens.montecarlo import (
 )
 from deadtokens.occupied import OccupiedCells, occupied_cells
 from deadtokens.sampling import stream_key
-from deadtokens.snowball import Snowball
+from deadtokens.snowball import Snowball, check_lattice
 
 # The features, fixed beforehand: those counted of equal rows, then the correlations.
 FEATURES = (*kernels.COUNTS, "squared_correlations")
@@ -128,8 +128,9 @@ def independence(
         workers: Threads; all cores by default. The result does not depend on it.
 
     Raises:
-        SelectionError: No permutations, or a seed out of range.
+        SelectionError: No permutations, a seed out of range, or the numbers are quantised.
     """
+    check_lattice(snowball.quantised, "independence")
     if permutations is not None and permutations < 1:
         raise SelectionError(f"{permutations} permutations", remedy="give at least one")
     key = stream_key(seed, np.array([-1.0]))  # which is the sigma of no cloud

@@ -13,6 +13,33 @@ from deadtokens.formats import Codes, Float32Array, Format, Ordinals
 from deadtokens.kernels.rows import column_extremes
 
 
+def no_lattice(kind: str) -> str:
+    """Why numbers of a quantisation have no ULPs and no cells, in words."""
+    return (
+        f"{kind} numbers lie on no fixed lattice: each block of them in a row has its own step, so "
+        "that ULPs and cells mean nothing, and columns of a block are not independent"
+    )
+
+
+def check_lattice(kind: str, what: str, where: object = None) -> None:
+    """Refuse what asks how rounding to a lattice has treated numbers that were quantised.
+
+    Args:
+        kind: The quantisation, "" if there is none.
+        what: What asks.
+        where: The source.
+
+    Raises:
+        SelectionError: The numbers are quantised.
+    """
+    if kind:
+        raise SelectionError(
+            f"{what} cannot be computed: {no_lattice(kind)}",
+            where=where,
+            remedy="use the file it was quantised from; census and measure work on this one too",
+        )
+
+
 @dataclass(frozen=True)
 class Snowball:
     """A cluster of token vectors, as its distinct vectors and how many rows hold each.
@@ -23,6 +50,8 @@ class Snowball:
         format: The lattice the numbers lie on.
         row_ids: (n,) int64, the rows in the matrix; None where they come from none.
         row_vectors: (n,) int64, the vector that each of those rows holds; None likewise.
+        quantised: The quantisation that the numbers were stored in, e.g. ``"Q8_0"``: then they lie
+            on no lattice, whatever the format. "" where they do.
     """
 
     codes: Codes
@@ -30,11 +59,12 @@ class Snowball:
     format: Format
     row_ids: npt.NDArray[np.int64] | None = None
     row_vectors: npt.NDArray[np.int64] | None = None
+    quantised: str = ""
 
     def __repr__(self) -> str:
         return (
             f"<Snowball of {self.n_tokens:,} rows: {self.n_unique:,} distinct vectors in "
-            f"{self.codes.shape[1]:,} dimensions, {self.format.name}>"
+            f"{self.codes.shape[1]:,} dimensions, {self.storage}>"
         )
 
     def __post_init__(self) -> None:
@@ -45,6 +75,11 @@ class Snowball:
             )
         if self.populations.size and int(self.populations.min()) < 1:
             raise SelectionError("a vector that no row holds", remedy="give populations from 1 up")
+
+    @property
+    def storage(self) -> str:
+        """What the numbers are: the format's name, or the quantisation's."""
+        return self.quantised or self.format.name
 
     @property
     def n_tokens(self) -> int:

@@ -21,7 +21,7 @@ from deadtokens.extent import NO_EXTENT, Extent
 from deadtokens.formats import FLOAT32, Float32Array
 from deadtokens.kernels.pairs import any_pair_within
 from deadtokens.kernels.types import RealArray
-from deadtokens.snowball import Snowball
+from deadtokens.snowball import Snowball, no_lattice
 
 EXACT_LIMIT = 20_000
 SAMPLED_PAIRS = 100_000
@@ -100,12 +100,14 @@ class Measurement:
         blank_reason: Why the topology columns are blank, None if they are not.
         connectivity: Topology against distance; None with fewer than two vectors or past the exact
             limit.
+        lacking: What quantised numbers cannot tell, and why; "" where they are none.
     """
 
     row: dict[str, Cell]
     epsilon_origin: str
     blank_reason: str | None
     connectivity: Connectivity | None
+    lacking: str = ""
 
     @property
     def estimated(self) -> bool:
@@ -123,10 +125,13 @@ def measure(
 ) -> Measurement:
     """Measure a snowball: the 21 statistics, distances in ULPs, topology against distance.
 
+    Quantised numbers have no ULP: distances in ULPs are blank.
+
     Args:
         snowball: At least one vector, unless ``epsilon`` is given.
         epsilon: The length in which distances are quoted; by default the ULP of the largest value
-            in the dimension of largest range.
+            in the dimension of largest range. Of quantised numbers, the smallest difference of two
+            values in that dimension.
         touching: The distance up to which two vectors touch; 2 epsilon by default.
         exact_limit: Distinct vectors up to which all pairs are looked at.
         workers: Threads; all cores by default. The result does not depend on it.
@@ -142,15 +147,15 @@ def measure(
     touching = 2 * epsilon if touching is None else _positive("touching", touching)
     row: dict[str, Cell] = {"trial_id": 0, **population_statistics(snowball.populations)}
     further: dict[str, Cell] = dict.fromkeys(FURTHER_COLUMNS)
-    further |= {"epsilon": epsilon, "touching": touching, "format": snowball.format.name}
+    further |= {"epsilon": epsilon, "touching": touching, "format": snowball.storage}
     extent: Extent = NO_EXTENT
-    steps: Extent = NO_EXTENT
+    steps: Extent | None = None if snowball.quantised else NO_EXTENT
     topology: dict[str, Cell] = trivial_topology(snowball.n_unique)
     reason, connectivity = None, None
     if snowball.n_unique > exact_limit:
         sampled = geometry.sampled_pairs()
         extent = Extent.estimated(geometry.largest_distance, sampled[0])
-        steps = Extent.estimated(geometry.largest_steps, sampled[1])
+        steps = steps and Extent.estimated(geometry.largest_steps, sampled[1])
         topology, reason = _decidable_topology(geometry, touching, exact_limit)
     elif snowball.n_unique >= 2:
         if snowball.varying.size == 0:
@@ -164,14 +169,21 @@ def measure(
         del distances  # the steps need the room
         topology = graph_topology(snowball.n_unique, touching, summary, lambda: tree)
         extent = Extent.exact(summary)
-        steps = Extent.exact(Distances(geometry.steps, workers).summary(0.0))
+        steps = steps and Extent.exact(Distances(geometry.steps, workers).summary(0.0))
     row |= {name: value / epsilon for name, value in extent.columns("l_inf").items()}
     row |= topology
-    further |= steps.columns("ulp")
-    further |= {
-        name: value / epsilon for name, value in extent.standard_errors("l_inf").items()
-    } | steps.standard_errors("ulp")
-    return Measurement(row | further, origin, reason, connectivity)
+    further |= {name: value / epsilon for name, value in extent.standard_errors("l_inf").items()}
+    if steps:
+        further |= steps.columns("ulp") | steps.standard_errors("ulp")
+    lacking = _lacking(snowball.quantised) if snowball.quantised else ""
+    return Measurement(row | further, origin, reason, connectivity, lacking)
+
+
+def _lacking(kind: str) -> str:
+    return (
+        f"max_ulp, mean_ulp and median_ulp are blank, and sigma cannot be fitted nor tested: "
+        f"{no_lattice(kind)}"
+    )
 
 
 def population_statistics(populations: npt.NDArray[np.int64]) -> dict[str, Cell]:
@@ -325,11 +337,26 @@ class _Geometry:
         magnitudes = np.maximum(*(np.abs(end) for end in self.snowball.extremes))
         varies = bool(self._ranges.max() > 0)
         dimension = int(self._ranges.argmax() if varies else magnitudes.argmax())
+        if self.snowball.quantised:
+            return self._smallest_step(dimension) if varies else self._largest_value(dimension)
         code = fmt.codes(magnitudes[dimension : dimension + 1])
         size = float(fmt.values(code)[0])
         where = "of largest range" if varies else "where it is largest, as nothing varies"
         origin = f"{fmt.name} ULP of {size:.4g}, the largest |value| in dimension {dimension}"
         return float(fmt.ulp(code)[0]), f"{origin} ({where})"
+
+    def _smallest_step(self, dimension: int) -> tuple[float, str]:
+        values = self.snowball.values(np.array([dimension])).astype(np.float64)
+        step = float(np.diff(np.unique(values)).min())
+        return step, (
+            f"smallest difference of two values in dimension {dimension} (of largest range), as "
+            f"{self.snowball.quantised} numbers have no ULP"
+        )
+
+    def _largest_value(self, dimension: int) -> tuple[float, str]:
+        size = float(np.abs(self.snowball.values(np.array([dimension]))).max())
+        origin = f"largest |value|, in dimension {dimension}" if size else "1, as all values are 0"
+        return size or 1.0, f"{origin} (nothing varies)"
 
     def sampled_pairs(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Distances, as values and in steps, of `SAMPLED_PAIRS` random pairs (fixed seed)."""

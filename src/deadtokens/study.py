@@ -18,17 +18,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from deadtokens.census import Census, census, rows_nearby, snowball_of
+from deadtokens.census import rows_nearby, snowball_of
+from deadtokens.census_files import CENSUS_SPARES, write_inventory
 from deadtokens.cloud import Cloud
 from deadtokens.compare import Comparison, SigmaComparison, compare
 from deadtokens.errors import FormatError
 from deadtokens.exports import (
-    Written,
-    check_spares,
-    write_census,
     write_cluster,
     write_comparison,
-    write_facts,
     write_fit,
     write_measurement,
     write_tests,
@@ -36,19 +33,20 @@ from deadtokens.exports import (
 )
 from deadtokens.fit import CONFIDENCE, Fit, fit
 from deadtokens.independence import Independence, independence
+from deadtokens.inventory import Inventory, Untied, take_both, take_inventory
 from deadtokens.kernels.types import BoolArray, Float64Array
 from deadtokens.marginals import Marginals, marginals
 from deadtokens.montecarlo import spread_words
 from deadtokens.pictures import write_figures
 from deadtokens.report.rendering import write_report
 from deadtokens.runs import RunFolder
-from deadtokens.snowball import Snowball
+from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix
 from deadtokens.statistics import Measurement, measure
 from deadtokens.sweep import Progress, Sweep, finish, plan, simulate
 from deadtokens.theory import expectation, theory
 from deadtokens.verdict import Verdict, judge
-from deadtokens.writing import check_folder, make_folder
+from deadtokens.writing import Written, check_folder, check_spares, make_folder, write_facts
 
 Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[Progress], None]]]
 
@@ -71,7 +69,7 @@ class Study:
 
     Attributes:
         matrix: The source's.
-        census: Of all its rows.
+        inventory: What is known of all its rows.
         snowball: The cluster.
         measurement: Its statistics.
         fit: Its noise and centre.
@@ -86,7 +84,7 @@ class Study:
     """
 
     matrix: Matrix
-    census: Census
+    inventory: Inventory
     snowball: Snowball
     measurement: Measurement
     fit: Fit
@@ -132,14 +130,17 @@ def study(
         bar: Given the trials to do, what is told of those done.
 
     Raises:
-        SelectionError: Nothing to measure or estimate from, or the folder holds another run.
+        SelectionError: Nothing to measure or estimate from, the numbers are quantised, or the
+            folder holds another run.
         OutputError: The folder cannot be written.
     """
+    check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)
     check_folder(run)
     check_spares([run / name for name in _SAFETENSORS], (*matrix.files, *read))
     clock = _Clock(tell)
     with clock.stage("census", f"census of {matrix.n_rows:,} rows"):
-        found = census(matrix)
+        found = take_inventory(matrix, workers=workers)
+        untied = take_both(found, workers=workers)
         snowball = snowball_of(matrix, rows)
     with clock.stage("measure", f"measuring {snowball.n_unique:,} distinct vectors"):
         measurement = measure(snowball, workers=workers)
@@ -157,7 +158,7 @@ def study(
     folder = RunFolder.create(run, planned.specification(), planned.centroid)
     with folder.locked():
         with clock.stage("write", f"writing what is known into {run}"):
-            written = _write_cluster(run, matrix, found, snowball, measurement, fitted)
+            written = _write_cluster(run, found, untied, snowball, measurement, fitted)
         counts = _trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
         with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
@@ -179,7 +180,7 @@ def study(
             write_report(run / "report.html", run)
     return Study(
         matrix=matrix,
-        census=found,
+        inventory=found,
         snowball=snowball,
         measurement=measurement,
         fit=fitted,
@@ -195,8 +196,7 @@ def study(
 
 
 _SAFETENSORS = (
-    "census/mask.safetensors",
-    "census/centroid.safetensors",
+    *(f"census/{name}" for name in CENSUS_SPARES),
     "cluster/snowball.safetensors",
     "cluster/pairs.safetensors",
     "fit/centroid.safetensors",
@@ -220,17 +220,17 @@ class _Clock:
 
 def _write_cluster(
     run: Path,
-    matrix: Matrix,
-    found: Census,
+    found: Inventory,
+    untied: Untied | None,
     snowball: Snowball,
     measurement: Measurement,
     fitted: Fit,
 ) -> list[Written]:
     return [
-        *write_census(make_folder(run / "census"), matrix, found),
+        *write_inventory(make_folder(run / "census"), found, untied),
         write_measurement(run / "measured.csv", measurement),
         *write_cluster(make_folder(run / "cluster"), snowball, measurement),
-        *write_fit(make_folder(run / "fit"), fitted, matrix),
+        *write_fit(make_folder(run / "fit"), fitted, found.matrix),
     ]
 
 

@@ -110,7 +110,10 @@ def judge(
     sentences.append(_SAME_DATA)
     headline = _headline(fit, fits, against)
     if left_out:
-        headline = "These rows were chosen because they coincide: take the whole cluster."
+        headline = (
+            "These rows were chosen because they coincide: take the whole cluster, with --rows "
+            "cluster or a mask."
+        )
     return Verdict(fits, headline, tuple(sentences), judged)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import stat
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from deadtokens.errors import OutputError
-from deadtokens.files import AnyArray
+from deadtokens.files import AnyArray, load_metadata
 
 
 @contextlib.contextmanager
@@ -107,6 +109,15 @@ def check_folder(path: Path) -> None:
         )
 
 
+def spreadsheet_safe(text: str) -> str:
+    """The text as a CSV cell that no spreadsheet takes for a formula.
+
+    Where it begins with what starts one (``=``, ``+``, ``-``, ``@``, a tab or a carriage return), a
+    single quote is put before it.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
     """Write a CSV file with a header line, None as an empty field; returns the number of rows."""
     count = 0
@@ -130,3 +141,68 @@ def write_safetensors(
     content = save(contiguous, {"written_by": "deadtokens", **(metadata or {})})
     with replacing(path) as file:
         file.write(content)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written, and what is in it."""
+
+    path: Path
+    content: str
+
+
+def check_spares(places: Iterable[Path], files: Iterable[Path]) -> None:
+    """Refuse places for results where somebody else's data would be lost.
+
+    Args:
+        places: Where results are to go.
+        files: The files read.
+
+    Raises:
+        OutputError: A place is one of the files read, or a safetensors file not written here.
+    """
+    read = [file for file in files if file.exists()]
+    for place in (place for place in places if place.exists()):
+        foreign = place.suffix == ".safetensors" and "written_by" not in load_metadata(str(place))
+        if foreign or any(place.samefile(file) for file in read):
+            raise OutputError(
+                "it would be lost: it is "
+                + ("not a result of this program" if foreign else "a file that is read"),
+                where=place,
+                remedy="choose another place for results",
+            )
+
+
+def write_facts(path: Path, facts: dict[str, Any]) -> Written:
+    """Write JSON values.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with replacing(path) as file:
+        file.write((json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
+    return Written(path, f"{len(facts)} fields")
+
+
+def write_columns(path: Path, columns: Mapping[str, AnyArray]) -> Written:
+    """Write columns of equal length as a CSV file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    lines = list(zip(*(column.tolist() for column in columns.values()), strict=True))
+    write_csv(path, list(columns), lines)
+    return Written(path, f"{len(lines):,} rows x {len(columns)} columns")
+
+
+def write_arrays(
+    path: Path, tensors: Mapping[str, AnyArray], metadata: Mapping[str, str]
+) -> Written:
+    """Write named arrays as a safetensors file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    write_safetensors(path, tensors, metadata)
+    shapes = (f"{name} {' x '.join(f'{n:,}' for n in t.shape)}" for name, t in tensors.items())
+    return Written(path, ", ".join(shapes))

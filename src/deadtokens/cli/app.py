@@ -10,11 +10,14 @@ import typer
 
 from deadtokens import __version__
 from deadtokens.cli import (
-    commands,
     comparing,
+    counting,
     fitting,
+    inspecting,
+    measuring,
     reporting,
     studying,
+    surveying,
     sweeping,
     testing,
     theorizing,
@@ -28,9 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(commands.inspect)
-app.command()(commands.census)
-app.command()(commands.measure)
+app.command()(inspecting.inspect)
+app.command()(counting.census)
+app.command()(measuring.measure)
 app.command()(testing.independence)
 app.command()(fitting.fit)
 app.command()(sweeping.sample)
@@ -39,6 +42,7 @@ app.command()(theorizing.theory)
 app.command()(comparing.compare)
 app.command()(reporting.report)
 app.command()(studying.study)
+app.command()(surveying.survey)
 app.command()(studying.demo)
 
 _debug = False

@@ -77,8 +77,8 @@ def compare(
     """
     from deadtokens.cli import display
     from deadtokens.compare import compare as compare_with_run
-    from deadtokens.exports import check_spares, write_comparison
-    from deadtokens.writing import check_place, make_folder
+    from deadtokens.exports import write_comparison
+    from deadtokens.writing import check_place, check_spares, make_folder
 
     if output is not None:
         make_folder(output)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deadtokens.errors import plain
-from deadtokens.exports import Written
+from deadtokens.writing import Written
 
 if TYPE_CHECKING:
     from deadtokens.sweep import Progress
@@ -105,7 +105,7 @@ def sections_table(columns: Sequence[str], sections: Mapping[str, Sequence[Seque
         if title:
             table.add_row(Text(title, style="bold"))
         for cells in rows:
-            table.add_row(*(Text(plain(cell)) for cell in cells))
+            table.add_row(*map(text_cell, cells))
     print_table(table)
 
 
@@ -118,6 +118,11 @@ def print_table(table: Table) -> None:
     with console.capture() as printed:
         console.print(table)
     sys.stdout.write("".join(f"{row.rstrip()}\n" for row in printed.get().splitlines()))
+
+
+def text_cell(text: str) -> Text:
+    """A cell of a table, with whatever drives a terminal spelled as escapes."""
+    return Text(plain(text))
 
 
 def new_table(*columns: str) -> Table:

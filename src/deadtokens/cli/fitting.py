@@ -52,7 +52,6 @@ def fit(
     from deadtokens.cli import display, tables
     from deadtokens.exports import (
         FIT_FILES,
-        check_spares,
         fit_facts,
         tests_facts,
         write_fit,
@@ -64,7 +63,7 @@ def fit(
     from deadtokens.marginals import marginals
     from deadtokens.sources import open_matrix
     from deadtokens.verdict import answer, judge
-    from deadtokens.writing import make_folder
+    from deadtokens.writing import check_spares, make_folder
 
     check_choice(mask, rows)
     matrix = open_matrix(source, tensor)

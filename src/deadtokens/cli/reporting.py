@@ -9,7 +9,12 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="The run folder, or that of a census.", show_default=False
+        ),
+    ],
     measured: Annotated[
         Path | None,
         typer.Option(
@@ -33,6 +38,7 @@ def report(
     """
     from deadtokens.cli import display
     from deadtokens.errors import OutputError
+    from deadtokens.report.census_page import write_census_page
     from deadtokens.report.opening import opening
     from deadtokens.report.rendering import write_report
     from deadtokens.writing import check_place, make_folder
@@ -43,6 +49,9 @@ def report(
     check_place(path)
     if output is not None:
         make_folder(output.parent)
+    if (run / "census.json").exists():
+        display.announce([write_census_page(path, run)])
+        return
     top = opening(write_report(path, run, measured))
     display.line(" ".join(filter(None, [top.question, top.answer and f"{top.answer}."])))
     display.line(top.headline.replace("\N{NO-BREAK SPACE}", " "))

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from deadtokens.census import Census
 from deadtokens.cli.display import duration, line, new_table, print_table, size
 from deadtokens.errors import plain
-from deadtokens.exports import theory_row
 from deadtokens.formats import get_format
 from deadtokens.montecarlo import Feature, p_words, spread_words
 from deadtokens.sources import Matrix
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from deadtokens.theory import Expectation
 
 
-GROUPS_SHOWN = 40
 _THRESHOLDS_SHOWN = 12
 _SMALLEST = 1e-300  # products of chances below this have no digits left
 
@@ -82,7 +79,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
 def matrix_lines(matrix: Matrix) -> None:
     """What was opened."""
     shape = f"{matrix.n_rows:,} rows x {matrix.n_dimensions:,} dimensions"
-    line(f"{matrix.source}: {matrix.tensor}, {shape}, {matrix.format.name}")
+    line(f"{matrix.source}: {matrix.tensor}, {shape}, {matrix.storage}")
     line(f"  {matrix.note or matrix.reason}")
 
 
@@ -96,44 +93,6 @@ def candidates_table(rows: Sequence[dict[str, Any]], n_tensors: int) -> None:
         table.add_row(*(Text(plain(cell)) for cell in (*cells, used)))
     print_table(table)
     line(f"{len(rows):,} of {n_tensors:,} tensors can hold token vectors")
-
-
-def census_tables(
-    found: Census, matrix: Matrix, members: Sequence[Sequence[int]], norms: Sequence[float]
-) -> None:
-    """Counts over the matrix, then its black holes, largest first."""
-    in_groups = int(found.group_population.sum())
-    line(
-        f"{found.n_rows:,} rows, {found.n_unique:,} distinct vectors, "
-        f"{found.group_first.size:,} black holes with {in_groups:,} rows"
-    )
-    if found.not_finite.size:
-        shown = ", ".join(map(str, found.not_finite[:10]))
-        more = ", ..." if found.not_finite.size > 10 else ""
-        line(f"{found.not_finite.size:,} rows hold NaN or an infinity, in no group: {shown}{more}")
-    if not found.group_first.size:
-        line("no two rows are equal")
-        return
-    known = matrix.token_ids is not None
-    table = new_table("group", "population", "share of rows", "norm", "first rows")
-    if known:
-        table.add_column("first tokens", justify="left")
-    for group, population in enumerate(found.group_population[:GROUPS_SHOWN].tolist()):
-        cells = [
-            str(group),
-            f"{population:,}",
-            f"{population / found.n_rows:.3%}",
-            f"{norms[group]:.5g}",
-            _some(members[group], population),
-        ]
-        if matrix.token_ids is not None:
-            tokens = [int(i) for i in matrix.token_ids[list(members[group])] if i >= 0]
-            cells.append(_some(tokens, population))
-        table.add_row(*cells)
-    print_table(table)
-    left = found.group_first.size - GROUPS_SHOWN
-    if left > 0:
-        line(f"and {left:,} smaller ones: all of them in census.csv (-o DIR) and in --json")
 
 
 def measurement_tables(
@@ -161,6 +120,8 @@ def measurement_tables(
         )
     if measurement.blank_reason:
         line(f"Topology is blank: {measurement.blank_reason}.")
+    if measurement.lacking:
+        line(f"{measurement.lacking}.")
     if measurement.connectivity:
         _connectivity_table(measurement.connectivity, row, saved=saved)
 
@@ -240,6 +201,8 @@ def sweep_closing(sweep: Sweep, held: int, done: int, seconds: float, written: i
 
 def theory_table(expected: Sequence[Expectation], touching: float) -> None:
     """Expectations, a line per sigma."""
+    from deadtokens.exports import theory_row
+
     names = [name for name in theory_row(expected[0]) if not name.endswith("_se")]
     table = new_table(*names)
     for row in map(theory_row, expected):
@@ -302,7 +265,3 @@ def _meaning(metric: str, meaning: str, row: dict[str, Cell]) -> str:
     if metric == "top2_population" and row["n_tokens"]:
         return f"{meaning}: {float(row[metric] or 0) / float(row['n_tokens']):.1%} of all rows"
     return meaning
-
-
-def _some(numbers: Sequence[int], total: int) -> str:
-    return ", ".join(map(str, numbers)) + (", ..." if total > len(numbers) else "")

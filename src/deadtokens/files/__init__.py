@@ -9,12 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from deadtokens.errors import SourceError
+from deadtokens.files.gguf import read_gguf
+from deadtokens.files.hdf5 import PartedTensor, read_hdf5
 from deadtokens.files.npy import read_npy, read_npz
 from deadtokens.files.safetensors import read_metadata, read_safetensors
 from deadtokens.files.stored import AnyArray, Region, StoredTensor
+from deadtokens.files.torch_files import read_torch
 
 __all__ = [
     "AnyArray",
+    "PartedTensor",
     "Region",
     "StoredTensor",
     "array_file",
@@ -23,7 +27,17 @@ __all__ = [
     "read_tensors",
 ]
 
-_READERS = {".safetensors": read_safetensors, ".npy": read_npy, ".npz": read_npz}
+_READERS = {
+    ".safetensors": read_safetensors,
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".gguf": read_gguf,
+    ".bin": read_torch,
+    ".pt": read_torch,
+    ".pth": read_torch,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+}
 
 
 def read_tensors(path: Path) -> dict[str, StoredTensor]:

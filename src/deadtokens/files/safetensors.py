@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from deadtokens.errors import SourceError
+from deadtokens.errors import SourceError, plain
 from deadtokens.files.stored import Region, StoredTensor
 
 PREFIX_BYTES = 8  # the header's length, before it
@@ -160,4 +160,5 @@ def _region(where: object, name: str, entry: Any, data_start: int) -> Region:
             where=where,
             remedy="fetch the file again",
         )
-    return Region(name, entry["dtype"], shape, data_start + begin, end - begin, scalar, shape)
+    dtype = plain(entry["dtype"])[:40]  # whatever it says, as one word of a line
+    return Region(name, dtype, shape, data_start + begin, end - begin, scalar, shape)

@@ -63,7 +63,7 @@ class Region:
         """The array, memory-mapped and read-only, from a file that holds its bytes at an offset.
 
         Raises:
-            SourceError: Neither NumPy nor ml_dtypes has its type.
+            SourceError: Neither NumPy nor ml_dtypes has its type, or the bytes are not there.
         """
         if self.scalar is None:
             raise SourceError(
@@ -71,6 +71,15 @@ class Region:
                 where=path,
                 remedy="store it as float32, float16 or bfloat16",
             )
-        if not self.nbytes:  # an empty region cannot be mapped
-            return np.empty(self.stored_shape, dtype=self.scalar)
-        return np.memmap(path, dtype=self.scalar, mode="r", offset=offset, shape=self.stored_shape)
+        try:
+            if not self.nbytes:  # an empty region cannot be mapped
+                return np.empty(self.stored_shape, dtype=self.scalar)
+            return np.memmap(
+                path, dtype=self.scalar, mode="r", offset=offset, shape=self.stored_shape
+            )
+        except (ValueError, OverflowError) as error:  # a shape beyond NumPy's, or a file cut short
+            raise SourceError(
+                f"tensor {self.name!r} cannot be mapped ({error})",
+                where=path,
+                remedy="fetch the file again",
+            ) from None

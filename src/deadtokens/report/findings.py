@@ -15,6 +15,7 @@ from deadtokens.compare import compare
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import read_tensors
 from deadtokens.kernels.types import Int64Array
+from deadtokens.report.census_findings import CensusFindings, gather_census
 from deadtokens.report.inputs import (
     known,
     number,
@@ -130,6 +131,7 @@ class Findings:
         tested: Features of the tests.
         answer: Whether the story fits.
         study: study.json.
+        census: What is known of all rows of the matrix.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Findings:
     tested: tuple[Tested, ...]
     answer: Answer | None
     study: Mapping[str, Any] | None
+    census: CensusFindings | None
 
     @property
     def main(self) -> SigmaTotals:
@@ -205,6 +208,7 @@ def gather(folder: Path, measured: Path | None = None) -> Findings:
         tested=tested,
         answer=answer,
         study=read_object(folder / "study.json") if (folder / "study.json").exists() else None,
+        census=gather_census(folder / "census"),
     )
 
 

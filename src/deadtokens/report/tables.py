@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from deadtokens.report.findings import Cluster, Findings, Fit
+from deadtokens.report.tablekit import ROWS_AT_MOST, Cell, Table, number_cell, shown_of
 from deadtokens.report.words import NOISES, count, figure, label, p_value
 
-_ROWS_AT_MOST = 250
 _MARKS = {"mild": "mild", "rejected": "rejected", "never seen": "rejected"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell: its text, and the number it is sorted by (None: by the text)."""
-
-    text: str
-    number: float | None = None
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that sorts: ``numeric`` says which columns hold numbers, aligned right."""
-
-    name: str
-    title: str
-    note: str
-    columns: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[Cell, ...], ...]
 
 
 def tables(findings: Findings) -> list[Table]:
@@ -56,15 +34,15 @@ def _comparison(findings: Findings) -> Table | None:
     rows = [
         (
             Cell(label(line.metric)),
-            _number(line.observed),
-            _number(line.mean),
-            _number(line.std, 3),
+            number_cell(line.observed),
+            number_cell(line.mean),
+            number_cell(line.std, 3),
             Cell(f"{figure(line.low)} to {figure(line.high)}", line.low),
-            _number(line.z, 3),
+            number_cell(line.z, 3),
             _p(line.p),
             _p(line.p_holm),
             _verdict(line.verdict),
-            *([_number(line.sigma)] if several else []),
+            *([number_cell(line.sigma)] if several else []),
         )
         for line in lines
     ]
@@ -85,8 +63,8 @@ def _features(findings: Findings) -> Table | None:
         (
             Cell(feature.test),
             Cell(label(feature.name)),
-            _number(feature.observed),
-            _number(feature.mean),
+            number_cell(feature.observed),
+            number_cell(feature.mean),
             Cell(f"{figure(feature.low)} to {figure(feature.high)}", feature.low),
             _p(feature.p),
             _p(feature.p_holm),
@@ -121,17 +99,17 @@ def _dimensions(fit: Fit | None) -> Table | None:
     if fit is None or not fit.dimensions:
         return None
     lines = sorted(fit.dimensions, key=lambda line: -abs(line.get("influence") or 0.0))
-    shown = lines[:_ROWS_AT_MOST]
+    shown = lines[:ROWS_AT_MOST]
     shown = [{**line, "half": _half(line)} for line in shown]
     held = [name for name in _FIT_COLUMNS if any(line.get(name) is not None for line in shown)]
     rows = [
         (
-            _number(line["dimension"]),
-            *(_number(line.get(name), _DIGITS.get(name, 4)) for name in held),
+            number_cell(line["dimension"]),
+            *(number_cell(line.get(name), _DIGITS.get(name, 4)) for name in held),
         )
         for line in shown
     ]
-    note = _shown(len(shown), len(lines), "dimension", "those of most influence on σ")
+    note = shown_of(len(shown), len(lines), "dimension", "those of most influence on σ")
     return Table(
         "dimensions",
         "Dimensions of the fit",
@@ -158,23 +136,13 @@ def _black_holes(cluster: Cluster | None) -> Table | None:
         return None
     total = int(populations.sum())
     rows = []
-    for rank, i in enumerate(holes[:_ROWS_AT_MOST], start=1):
+    for rank, i in enumerate(holes[:ROWS_AT_MOST], start=1):
         share = float(populations[i]) / total
-        cells = [_number(rank), _number(float(populations[i])), Cell(f"{share:.1%}", share)]
-        rows.append((*cells, *([] if first is None else [_number(float(first[i]))])))
+        cells = [number_cell(rank), number_cell(float(populations[i])), Cell(f"{share:.1%}", share)]
+        rows.append((*cells, *([] if first is None else [number_cell(float(first[i]))])))
     columns = ("rank", "rows", "share of the cluster", *([] if first is None else ["first row"]))
-    note = _shown(len(rows), len(holes), "black hole", "the fullest")
+    note = shown_of(len(rows), len(holes), "black hole", "the fullest")
     return Table("holes", "Black holes", note, tuple(columns), (True,) * len(columns), tuple(rows))
-
-
-def _shown(shown: int, there: int, thing: str, which: str) -> str:
-    if shown == there:
-        return f"{count(there, thing)}."
-    return f"{shown:,} of {count(there, thing)}: {which}."
-
-
-def _number(value: float | None, digits: int = 4) -> Cell:
-    return Cell(figure(value, digits), value)
 
 
 def _p(value: float | None) -> Cell:

@@ -1,4 +1,4 @@
-"""From a file, a folder of shards or a built-in to a `Matrix`; nothing is rounded on the way."""
+"""From a file, a folder, a hub or a built-in to a `Matrix`; nothing is rounded on the way."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.sources.builtin import BUILTINS, PREFIX, open_builtin
 from deadtokens.sources.choose import Candidate, Choice, candidates
+from deadtokens.sources.hub import open_hub
 from deadtokens.sources.local import open_local
 from deadtokens.sources.matrix import (
     Matrix,
@@ -22,9 +23,12 @@ from deadtokens.sources.matrix import (
     matrix_codes,
 )
 from deadtokens.sources.model import Model
+from deadtokens.sources.repository import HUB_PREFIX
 
 __all__ = [
     "BUILTINS",
+    "HUB_PREFIX",
+    "PREFIX",
     "Candidate",
     "Inspection",
     "Matrix",
@@ -46,16 +50,18 @@ class Inspection:
         choice: The one that `open_matrix` would read, None if it would refuse.
         refusal: The line it would refuse with, None if it would not.
         n_tensors: Number of tensors in the source.
+        model: What was opened; None for a built-in.
     """
 
     candidates: list[Candidate]
     choice: Choice | None
     refusal: str | None
     n_tensors: int
+    model: Model | None = None
 
 
 def open_model(source: str | Path) -> Model:
-    """Open a model file or folder: its tensors by name, of which only headers are read.
+    """Open a model file, a folder or a repository: its tensors by name, only headers read.
 
     Args:
         source: As for `open_matrix`, but no built-in, which is one matrix only, and no array.
@@ -63,6 +69,8 @@ def open_model(source: str | Path) -> Model:
     Raises:
         SourceError: There is no such source, it is damaged or of an unsupported kind.
     """
+    if str(source).startswith(HUB_PREFIX):
+        return open_hub(str(source))
     return open_local(str(source), Path(source))
 
 
@@ -70,12 +78,12 @@ def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None
     """Open the matrix of token vectors that a source holds.
 
     Opening reads headers only: the codes are memory-mapped (.npz, float64 and built-ins are
-    loaded).
+    loaded). From a hub the tensor's bytes are transferred, once, and kept.
 
     Args:
-        source: A .safetensors, .npy or .npz file, a folder or ``*.index.json`` of safetensors
-            shards, ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``, or an array of V rows by d
-            columns.
+        source: A .safetensors, .gguf, .bin, .pt, .pth, .npy or .npz file, a folder or
+            ``*.index.json`` of shards, ``hf:owner/name`` and then ``@revision``, ``:FILE`` or both,
+            ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``, or an array of V rows by d columns.
         tensor: The tensor's name; the output matrix by default, or the input one if tied.
 
     Raises:
@@ -112,8 +120,8 @@ def inspect(source: str | Path, tensor: str | None = None) -> Inspection:
             found.append(Candidate(choice.tensor, "other"))
         check_matrix(choice.tensor)
     except SourceError as error:
-        return Inspection(found, None, str(error), len(model.tensors))
-    return Inspection(found, choice, None, len(model.tensors))
+        return Inspection(found, None, str(error), len(model.tensors), model)
+    return Inspection(found, choice, None, len(model.tensors), model)
 
 
 def _inspect_builtin(matrix: Matrix) -> Inspection:

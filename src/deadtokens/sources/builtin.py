@@ -60,6 +60,7 @@ def _whisper_tiny_en() -> Matrix:
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as facts:
         codes = facts["float16_bits"]
         token_ids = facts["token_ids"].astype(np.int64)
+        spellings = facts["tokens"].tolist()
     return Matrix(
         codes=codes,
         format=FLOAT16,
@@ -72,6 +73,7 @@ def _whisper_tiny_en() -> Matrix:
             "OpenAI Whisper tiny.en: the 300 of 51,864 rows within one float16 step of row 40242 "
             "in every coordinate"
         ),
+        tokenizer={"spellings": spellings, "alphabet": "byte-level"},
     )
 
 

@@ -17,6 +17,8 @@ from deadtokens.sources.matrix import matrix_format
 
 Role: TypeAlias = Literal["output", "input", "other"]
 
+GGUF_INPUT, GGUF_OUTPUT = "token_embd.weight", "output.weight"
+
 # In order of preference where a checkpoint holds several.
 OUTPUT_NAMES = (
     "lm_head.weight",
@@ -26,7 +28,7 @@ OUTPUT_NAMES = (
     "output_layer.weight",
     "cls.predictions.decoder.weight",
     "lm_head.decoder.weight",
-    "output.weight",
+    GGUF_OUTPUT,
     "head.weight",
     "unembed.weight",
 )
@@ -47,7 +49,9 @@ INPUT_NAMES = (
     "embed.weight",
     "embedding.weight",
     "embeddings.weight",
+    GGUF_INPUT,
 )
+_OF_A_CLASSIFIER = ("cls.output.weight",)  # GGUF's name, which ends like an output matrix's
 _IN_A_LAYER = re.compile(r"(^|\.)\d+\.")
 _NAMES: dict[Role, tuple[str, ...]] = {"output": OUTPUT_NAMES, "input": INPUT_NAMES, "other": ()}
 
@@ -143,6 +147,8 @@ def choose(
             remedy=f"add --tensor {best.tensor.name} to take the input matrix",
         )
     why = "config.json says they are tied" if tied else "taken as tied: nothing says otherwise"
+    if best.tensor.name == GGUF_INPUT:
+        why = "GGUF leaves it out where they are tied"
     return Choice(best.tensor, f"the input matrix, by its name; no output matrix there ({why})")
 
 
@@ -159,6 +165,8 @@ def _matching(names: Mapping[str, object], listed: str) -> list[str]:
 
 def _ends_in(name: str, listed: str) -> bool:
     """Whether a tensor's name is a listed one, outside the numbered layers of a model."""
+    if name in _OF_A_CLASSIFIER:
+        return False
     return name == listed or (name.endswith(f".{listed}") and not _IN_A_LAYER.search(name))
 
 

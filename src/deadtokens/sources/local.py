@@ -8,11 +8,9 @@ from typing import Any
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor, read_tensors
 from deadtokens.sources.describe import parse_object, tied, weight_map
+from deadtokens.sources.gguf import is_later_part, open_gguf
 from deadtokens.sources.model import Model
-
-# Of a folder that holds weights in several kinds of file, the first kind here is read.
-_KINDS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-_CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
+from deadtokens.sources.weights import INDEX, weights_file
 
 
 def open_local(source: str, path: Path) -> Model:
@@ -26,7 +24,10 @@ def open_local(source: str, path: Path) -> Model:
         SourceError: There is no such source, it is damaged or of an unsupported kind.
     """
     folder = path if path.is_dir() else path.parent
-    tensors = _tensors(path)
+    file = _of_folder(path) if path.is_dir() else path
+    if file.suffix.lower() == ".gguf":
+        return open_gguf(source, path, file)
+    tensors = _tensors(file)
     config, tokenizer = folder / "config.json", folder / "tokenizer.json"
     files = {tensor.path for tensor in tensors.values()} | {config, tokenizer}
     files |= {path} if path.is_file() else set(path.glob("*.index.json"))
@@ -41,37 +42,27 @@ def open_local(source: str, path: Path) -> Model:
 
 
 def _tensors(path: Path) -> dict[str, StoredTensor]:
-    if path.is_dir():
-        return _tensors(_of_folder(path))
-    if path.name.endswith(".index.json"):
+    if path.name.endswith(INDEX):
         return _index_tensors(path)
     return read_tensors(path)
 
 
 def _of_folder(folder: Path) -> Path:
-    """The file of a folder to read: an index, the conventional name, or the only one of a kind."""
-    for kind in _KINDS:
-        indexes = sorted(folder.glob(f"*{kind}.index.json"))
-        files = sorted(folder.glob(f"*{kind}"))
-        if len(indexes) == 1:
-            return indexes[0]
-        conventional = [file for file in files if file.name in _CONVENTIONAL]
-        if conventional and not indexes:
-            return conventional[0]
-        if len(files) == 1 and not indexes:
-            return files[0]
-        if files or indexes:
-            names = ", ".join(path.name for path in (indexes or files)[:8])
-            raise SourceError(
-                f"several model files and no single index: {names}",
-                where=folder,
-                remedy="give one of them",
-            )
-    raise SourceError(
-        "no .safetensors file or index in this folder",
-        where=folder,
-        remedy="give a model's folder or one file",
-    )
+    """The file of a folder to read."""
+    try:
+        names = [path.name for path in folder.iterdir() if not is_later_part(path.name)]
+    except OSError as error:
+        raise SourceError(
+            error.strerror or str(error), where=folder, remedy="check the path"
+        ) from None
+    name = weights_file(names, folder, remedy="give one of them")
+    if name is None:
+        raise SourceError(
+            "no .safetensors file or index in this folder",
+            where=folder,
+            remedy="give a model's folder or one file",
+        )
+    return folder / name
 
 
 def _index_tensors(index: Path) -> dict[str, StoredTensor]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
-from deadtokens.formats import FORMATS, Float32Array, Format
+from deadtokens.formats import FLOAT32, FORMATS, Float32Array, Format
 from deadtokens.rows import RowChoice, RowCodes
+from deadtokens.sources.quantised import can_dequantise, dequantised_rows, is_quantisation
+
+if TYPE_CHECKING:
+    from deadtokens.sources.model import Model
 
 _BLOCK_BYTES = 1 << 24
 
@@ -53,6 +57,7 @@ class Matrix:
         note: What a reader of results from this source has to know, or "".
         quantised: How the numbers are stored, where they are no floating-point numbers.
         tokenizer: Where the tokenizer of the rows is, if the source brings one.
+        model: What else the source holds; None for built-ins and arrays.
     """
 
     codes: RowCodes
@@ -67,6 +72,7 @@ class Matrix:
     note: str = ""
     quantised: Quantised | None = None
     tokenizer: TokenizerSource | None = None
+    model: Model | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         shape = f"{self.n_rows:,} x {self.n_dimensions:,}"
@@ -98,7 +104,12 @@ class Matrix:
 
 
 def matrix_format(tensor: StoredTensor) -> Format | None:
-    """The storage format a tensor of that dtype would be read in, None if it cannot be."""
+    """The format a tensor of that dtype would be read in, None if it cannot be.
+
+    It is the storage format, or float32 for what quantised numbers stand for.
+    """
+    if can_dequantise(tensor.dtype):
+        return FLOAT32
     label = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(
         tensor.dtype, tensor.dtype
     )
@@ -120,8 +131,13 @@ def check_matrix(tensor: StoredTensor) -> Format:
         )
     fmt = matrix_format(tensor)
     if fmt is None:
+        unsupported = (
+            "which the gguf package cannot dequantise"
+            if is_quantisation(tensor.dtype)
+            else "which is not supported"
+        )
         raise SourceError(
-            f"tensor {tensor.name!r} has dtype {tensor.dtype}, which is not supported",
+            f"tensor {tensor.name!r} has dtype {tensor.dtype}, {unsupported}",
             where=tensor.path,
             remedy=f"store it as one of {', '.join(FORMATS)}",
         )
@@ -131,13 +147,17 @@ def check_matrix(tensor: StoredTensor) -> Format:
 def matrix_codes(tensor: StoredTensor) -> tuple[RowCodes, Format, Quantised | None]:
     """The bit patterns of a 2-D tensor, without a copy, their format, and how they are stored.
 
-    float64 is the exception: it is copied to float32, which must hold every number.
+    float64 is the exception: it is copied to float32, which must hold every number. Of quantised
+    numbers the bit patterns are those of the float32 they stand for, made row by row.
 
     Raises:
         SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.
     """
     fmt = check_matrix(tensor)
     array = tensor.read()
+    if can_dequantise(tensor.dtype):
+        codes = dequantised_rows(array, tensor.dtype, tensor.shape[1])
+        return codes, fmt, Quantised(tensor.dtype, array)
     if array.dtype == np.float64:
         array = _as_float32(array, tensor)
     return array.view(fmt.code_dtype), fmt, None

@@ -23,6 +23,7 @@ class Model:
         tokenizer: Where its tokenizer is; None if it brings none.
         files: The files read, which results must not replace.
         where: What an error line names.
+        remote: Whether reading a tensor transfers it.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Model:
     tokenizer: TokenizerSource | None = None
     files: tuple[Path, ...] = ()
     where: object = field(default=None)
+    remote: bool = False
 
     def choose(self, tensor: str | None = None) -> Choice:
         """The tensor to use, by name, or by default the output matrix, or the input one if tied.
@@ -54,20 +56,23 @@ class Model:
         Raises:
             SourceError: One of them cannot be read as a matrix.
         """
-        if self.tied:
+        names = self.both_names()
+        if not names:
             return None
-        found = candidates(self.tensors)
-        roles = [
-            [candidate.tensor for candidate in found if candidate.role == role][:1]
-            for role in ("input", "output")
-        ]
-        if not all(roles):
-            return None
-        (read_in,), (read_out,) = roles
-        return (
-            self._matrix(Choice(read_in, "the input matrix, by its name")),
-            self._matrix(Choice(read_out, "the output (unembedding) matrix, by its name")),
+        reasons = ("the input matrix, by its name", "the output (unembedding) matrix, by its name")
+        read, written = (
+            self._matrix(Choice(self.tensors[name], reason))
+            for name, reason in zip(names, reasons, strict=True)
         )
+        return read, written
+
+    def both_names(self) -> tuple[str, ...]:
+        """The tensors of the input and the output matrix, nothing read; empty if they are tied."""
+        found = candidates(self.tensors)
+        first = {candidate.role: candidate.tensor.name for candidate in reversed(found)}
+        if self.tied or not {"input", "output"} <= first.keys():
+            return ()
+        return first["input"], first["output"]
 
     def _matrix(self, choice: Choice) -> Matrix:
         codes, fmt, quantised = matrix_codes(choice.tensor)
@@ -80,4 +85,5 @@ class Model:
             files=self.files,
             quantised=quantised,
             tokenizer=self.tokenizer,
+            model=self,
         )

@@ -1,0 +1,160 @@
+"""What a census found, as tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from deadtokens.census import Census
+from deadtokens.census_files import group_facts
+from deadtokens.cli.display import line, new_table, print_table, text_cell
+from deadtokens.inventory import Inventory, NamedToken, Untied, named_tokens
+from deadtokens.keep import Keep
+
+GROUPS_SHOWN = 40
+_NAMED_SHOWN = 40
+_TOKENS_SHOWN = 4
+_LONGEST_TOKEN = 24
+
+
+def inventory_tables(taken: Inventory, untied: Untied | None) -> None:
+    """Counts over the matrix, the evidence, the black holes, and what the tokens are."""
+    found = taken.census
+    line(
+        f"{found.n_rows:,} rows, {found.n_unique:,} distinct vectors, "
+        f"{found.n_black_holes:,} black holes with {int(found.group_population.sum()):,} rows"
+    )
+    if taken.raw is not None:
+        _raw_line(taken.raw, found)
+    _not_finite_line(found)
+    if zero := int(taken.search.zero.sum()):
+        line(f"{zero:,} rows are all zeros, a group of their own")
+    line(f"cluster: {taken.search.evidence()}")
+    for name, n_rows in taken.merging.items():
+        line(f"in {name}, {n_rows:,} rows would equal another one")
+    line(f"dead: {int(taken.dead.rows.sum()):,} rows ({taken.dead.how})")
+    if untied is not None:
+        untied_line(untied)
+    if found.n_black_holes:
+        _groups_table(taken)
+    else:
+        line("no two rows are equal")
+    if taken.labels is not None:
+        _labels_table(taken)
+        named_table(named_tokens(taken))
+
+
+def untied_line(untied: Untied) -> None:
+    """Which rows of two matrices are dead."""
+    counts = untied.counts
+    line(
+        f"input matrix {untied.read.matrix.tensor}, output matrix {untied.written.matrix.tensor}: "
+        f"{counts['input only']:,} rows dead in the input only, {counts['output only']:,} in the "
+        f"output only, {counts['both']:,} in both"
+    )
+
+
+def keep_lines(kept: Keep, size: str) -> None:
+    """What the map of ids saves, and what it breaks."""
+    line(f"keep: {kept.kept.size:,} of {kept.old_to_new.size:,} ids, {size} saved")
+    for caveat in kept.caveats:
+        line(f"- {caveat}")
+
+
+def _raw_line(raw: Census, found: Census) -> None:
+    sizes = raw.group_population.tolist()
+    same = (raw.n_unique, sizes) == (found.n_unique, found.group_population.tolist())
+    line(
+        "as stored, byte for byte: "
+        + ("the same" if same else f"{raw.n_unique:,} distinct rows, {len(sizes):,} black holes")
+    )
+
+
+def _not_finite_line(found: Census) -> None:
+    if found.not_finite.size:
+        shown = ", ".join(map(str, found.not_finite[:10]))
+        more = ", ..." if found.not_finite.size > 10 else ""
+        line(f"{found.not_finite.size:,} rows hold NaN or an infinity, in no group: {shown}{more}")
+
+
+def _groups_table(taken: Inventory) -> None:
+    found, matrix, labels = taken.census, taken.matrix, taken.labels
+    table = new_table("group", "population", "share of rows", "norm", "first rows")
+    for title in _token_columns(taken):
+        table.add_column(title, justify="left", overflow="fold")
+    members = found.group_rows
+    for facts in group_facts(taken)[:GROUPS_SHOWN]:
+        population, rows = facts["population"], members[facts["group"]][:_TOKENS_SHOWN]
+        cells = [
+            str(facts["group"]),
+            f"{population:,}",
+            f"{population / found.n_rows:.3%}",
+            f"{facts['norm']:.5g}",
+            _some(list(map(str, rows.tolist())), population),
+        ]
+        if matrix.token_ids is not None:
+            tokens = [str(i) for i in matrix.token_ids[rows].tolist() if i >= 0]
+            cells.append(_some(tokens, population))
+        if labels is not None:
+            cells.append(_some([shown(labels.texts[row]) for row in rows.tolist()], population))
+            cells += [tally(facts["labels"]), tally(facts["scripts"])]
+        table.add_row(*map(text_cell, cells))
+    print_table(table)
+    left = found.n_black_holes - GROUPS_SHOWN
+    if left > 0:
+        line(f"and {left:,} smaller ones: all of them in census.csv (-o DIR) and in --json")
+
+
+def _token_columns(taken: Inventory) -> list[str]:
+    columns = ["first tokens' ids"] if taken.matrix.token_ids is not None else []
+    return columns + (["first tokens", "labels", "scripts"] if taken.labels is not None else [])
+
+
+def _labels_table(taken: Inventory) -> None:
+    if taken.labels is None:
+        return
+    everywhere = taken.labels.label_counts()
+    dead = taken.labels.label_counts(taken.dead.rows)
+    table = new_table("label", "rows", "dead")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, count in everywhere.items():
+        table.add_row(name, f"{count:,}", f"{dead.get(name, 0):,}")
+    print_table(table)
+    for note in taken.labels.notes:
+        line(f"note: {note}")
+
+
+def named_table(named: Sequence[NamedToken]) -> None:
+    """Which special, reserved and added tokens are untrained, and the evidence."""
+    if not named:
+        return
+    untrained = [token for token in named if token.untrained]
+    line(
+        f"{len(untrained):,} of {len(named):,} special, reserved and added tokens are untrained"
+        + (":" if untrained else "")
+    )
+    if not untrained:
+        return
+    table = new_table("row", "token", "label", "norm", "evidence")
+    for token in untrained[:_NAMED_SHOWN]:
+        cells = (str(token.row), shown(token.token), token.label, f"{token.norm:.5g}")
+        table.add_row(*map(text_cell, (*cells, token.evidence)))
+    print_table(table)
+    left = len(untrained) - _NAMED_SHOWN
+    if left > 0:
+        line(f"and {left:,} more: all of them in special.csv (-o DIR)")
+
+
+def shown(text: str) -> str:
+    """A token between quotes, shortened; what drives a terminal is escaped by `text_cell`."""
+    short = text if len(text) <= _LONGEST_TOKEN else text[: _LONGEST_TOKEN - 1] + "…"
+    return f"'{short}'"
+
+
+def tally(counts: Mapping[str, int], most: int = 4) -> str:
+    """Counts by name in words, the most frequent ones."""
+    parts = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
+    return ", ".join(parts) + (", ..." if len(counts) > most else "")
+
+
+def _some(words: Sequence[str], total: int) -> str:
+    return ", ".join(words) + (", ..." if total > len(words) else "")

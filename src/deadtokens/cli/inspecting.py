@@ -1,0 +1,63 @@
+"""The command that says what a source holds: inspect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deadtokens.cli.commands import Json, Source, Tensor
+
+if TYPE_CHECKING:
+    from deadtokens.inventory import Untied
+    from deadtokens.sources import Inspection
+
+
+def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
+    """List tensors that can hold token vectors.
+
+    Says which one is used and why. By default that is the output (unembedding) matrix, or the
+    input one where they are tied. Where they are two, says which tokens are dead in which.
+    """
+    from deadtokens import sources
+    from deadtokens.cli import census_tables, display, tables
+    from deadtokens.errors import SourceError
+
+    found = sources.inspect(source, tensor)
+    used = found.choice.tensor.name if found.choice else None
+    rows: list[dict[str, Any]] = [
+        {
+            "tensor": candidate.tensor.name,
+            "role": candidate.role,
+            "shape": list(candidate.tensor.shape),
+            "dtype": candidate.tensor.dtype,
+            "bytes": candidate.tensor.nbytes,
+            "file": candidate.tensor.path.name,
+            "used": candidate.tensor.name == used,
+        }
+        for candidate in found.candidates
+    ]
+    if not json:
+        tables.candidates_table(rows, found.n_tensors)
+        if found.choice:
+            display.line(f"used: {used}: {found.choice.reason}")
+    untied = _untied(found)
+    if json:
+        reason = found.choice.reason if found.choice else None
+        display.print_json(
+            {"source": source, "used": used, "reason": reason, "refusal": found.refusal}
+            | {"n_tensors": found.n_tensors, "candidates": rows}
+            | {"dead_in": untied.counts if untied else None}
+        )
+    elif untied is not None:
+        census_tables.untied_line(untied)
+    if found.refusal:
+        raise SourceError(found.refusal)
+
+
+def _untied(found: Inspection) -> Untied | None:
+    """Both matrices' dead rows, where there are two and neither would have to be transferred."""
+    model = found.model
+    if found.choice is None or model is None or model.remote or not model.both_names():
+        return None
+    from deadtokens.inventory import take_both, take_inventory
+
+    return take_both(take_inventory(model.matrix(found.choice.tensor.name)))

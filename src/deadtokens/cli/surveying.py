@@ -1,0 +1,92 @@
+"""The command that takes stock of many models: survey."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deadtokens.cli.commands import Json
+
+if TYPE_CHECKING:
+    from deadtokens.survey import Surveyed
+
+
+def survey(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="As for census.", show_default=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Write survey.csv and survey.html here; the same command goes on if stopped.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="W", min=1, help="Models side by side; 2 by default."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take stock of many models, a row each.
+
+    A source that cannot be read is a row with its error and does not stop the others; exit status
+    1 says that there was one.
+    """
+    from deadtokens.cli import display
+    from deadtokens.report.survey_page import write_survey_page
+    from deadtokens.survey import survey as run_survey
+    from deadtokens.survey import write_survey
+    from deadtokens.writing import make_folder
+
+    if output is not None:
+        make_folder(output)
+    try:
+        lines = run_survey(sources, output, workers=workers, tell=_progress)
+    except KeyboardInterrupt:
+        display.message("interrupted; with -o DIR the same command goes on where it stopped")
+        raise typer.Exit(130) from None
+    if json:
+        display.print_json({"models": [_facts(line) for line in lines]})
+    else:
+        _print(lines)
+    if output is None:
+        display.message("nothing written: add -o DIR for survey.csv and survey.html")
+    else:
+        page = write_survey_page(output / "survey.html", lines)
+        display.announce([write_survey(output / "survey.csv", lines), page])
+    if any(line.error for line in lines):
+        raise typer.Exit(1)
+
+
+def _progress(line: Surveyed) -> None:
+    from deadtokens.cli import display
+    from deadtokens.errors import plain
+
+    if sys.stderr.isatty():
+        display.message(plain(f"{line.source}: {line.error or display.duration(line.seconds)}"))
+
+
+def _facts(line: Surveyed) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(line) | {"populations": list(line.populations)}
+
+
+def _print(lines: list[Surveyed]) -> None:
+    from deadtokens.cli import display
+    from deadtokens.survey import COLUMN_TITLES, cells
+
+    display.sections_table(
+        list(COLUMN_TITLES.values()),
+        {"": [cells(line) for line in lines if not line.error]},
+    )
+    for line in lines:
+        if line.error:
+            display.line(f"error: {line.source}: {line.error}")

@@ -1,0 +1,314 @@
+"""Which tokens of a model are dead, and the evidence: census, cluster and labels put together."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from deadtokens.census import NOT_FINITE, Census, census, raw_census
+from deadtokens.cluster import ClusterSearch, DeadRows, dead_rows, find_cluster, merging
+from deadtokens.formats import BFLOAT16, FLOAT16
+from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
+from deadtokens.sources import Matrix
+from deadtokens.tokens import LABELS, Labels, label_rows
+
+MatrixName: TypeAlias = Literal["input", "output", "both", "only"]
+
+# Labels of rows that stand for no text of their own, and are known by name.
+NAMED = ("special", "reserved", "added")
+_BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is known of every row of a matrix.
+
+    Attributes:
+        matrix: The matrix.
+        census: Its groups of equal rows, by value.
+        raw: The groups of rows equal as stored, where it is quantised.
+        search: The search for the dead cluster.
+        dead: The rows that count as dead, and by which evidence.
+        merging: For each format that is coarser: how many rows would equal another one in it.
+        labels: What the tokenizer says of each row; None without one.
+    """
+
+    matrix: Matrix
+    census: Census
+    raw: Census | None
+    search: ClusterSearch
+    dead: DeadRows
+    merging: dict[str, int]
+    labels: Labels | None
+
+    def __repr__(self) -> str:
+        return f"<Inventory of {self.matrix!r}: {int(self.dead.rows.sum()):,} dead rows>"
+
+
+def take_inventory(matrix: Matrix, *, workers: int | None = None) -> Inventory:
+    """Find the dead rows of a matrix and label all rows by the matrix's tokenizer.
+
+    Args:
+        matrix: The matrix.
+        workers: Threads; all cores by default.
+
+    Raises:
+        SourceError: The tokenizer cannot be read.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        labelling = beside.submit(label_rows, matrix)  # most of it outside the interpreter's lock
+        found = census(matrix)
+        raw = raw_census(matrix) if matrix.quantised else None
+        search = find_cluster(matrix, found, workers=workers)
+        coarser = [fmt for fmt in (BFLOAT16, FLOAT16) if fmt is not matrix.format]
+        merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
+        labels = labelling.result()
+    return Inventory(matrix, found, raw, search, dead_rows(matrix, found, search), merged, labels)
+
+
+@dataclass(frozen=True)
+class Untied:
+    """Both matrices of a model whose input and output matrix are two.
+
+    Attributes:
+        read: Inventory of the input matrix.
+        written: Inventory of the output matrix.
+    """
+
+    read: Inventory
+    written: Inventory
+
+    @property
+    def dead_in(self) -> tuple[BoolArray, BoolArray]:
+        """Which rows are dead in the input and in the output matrix; as long as the longer one."""
+        n = max(self.read.matrix.n_rows, self.written.matrix.n_rows)
+        masks = []
+        for rows in (self.read.dead.rows, self.written.dead.rows):
+            mask = np.zeros(n, dtype=np.bool_)
+            mask[: rows.size] = rows
+            masks.append(mask)
+        return masks[0], masks[1]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows are dead in the input matrix only, the output matrix only, in both."""
+        read, written = self.dead_in
+        return {
+            "input only": int((read & ~written).sum()),
+            "output only": int((written & ~read).sum()),
+            "both": int((read & written).sum()),
+        }
+
+
+def take_both(
+    taken: Inventory, *, transfer: bool = False, workers: int | None = None
+) -> Untied | None:
+    """The inventories of the input and the output matrix; None where there is one matrix only.
+
+    Args:
+        taken: The inventory of one of them, which is not taken again.
+        transfer: Whether the other one may be transferred from the hub; None if it would have to.
+        workers: Threads; all cores by default.
+
+    Raises:
+        SourceError: The other matrix cannot be read.
+    """
+    model = taken.matrix.model
+    if model is None or taken.matrix.tensor not in model.both_names():
+        return None
+    both = model.both() if transfer or not model.remote else None
+    if both is None:
+        return None
+    read, written = (
+        taken if matrix.tensor == taken.matrix.tensor else take_inventory(matrix, workers=workers)
+        for matrix in both
+    )
+    return Untied(read, written)
+
+
+@dataclass(frozen=True)
+class DeadToken:
+    """A dead row and the evidence, a line of tokens.csv.
+
+    Attributes:
+        row: The row.
+        token_id: Its token; -1 where it is not known.
+        token: Its text; empty where it is not known.
+        label: Of `deadtokens.tokens.LABELS`; empty without a tokenizer.
+        script: Unicode script of the text.
+        reachable: Whether the tokenizer can produce it; None where it was not tested.
+        evidence: ``"black hole"``, ``"cluster"`` or ``"zeros"``.
+        group: The black hole it is in, as in census.csv; None for a row unlike all others.
+        population: Rows that share its vector.
+        distance: Euclidean distance from the cluster's centre; None where none was found.
+        norm: Euclidean norm of its vector.
+        dead_in: Of the untied matrices, those it is dead in: ``"input"``, ``"output"``,
+            ``"both"``; ``"only"`` where there is one matrix.
+    """
+
+    row: int
+    token_id: int
+    token: str
+    label: str
+    script: str
+    reachable: bool | None
+    evidence: str
+    group: int | None
+    population: int
+    distance: float | None
+    norm: float
+    dead_in: MatrixName
+
+
+def dead_tokens(taken: Inventory, untied: Untied | None = None) -> list[DeadToken]:
+    """The dead rows, ascending, with what is known of each.
+
+    With ``untied``, the rows that are dead in either matrix; the evidence is that of ``taken``.
+    """
+    dead, names = taken.dead.rows, np.full(taken.matrix.n_rows, "only", dtype=object)
+    if untied is not None:
+        read, written = (mask[: dead.size] for mask in untied.dead_in)
+        dead = read | written
+        names = np.where(read & written, "both", np.where(read, "input", "output"))
+    rows = np.flatnonzero(dead)
+    norms = row_norms(taken.matrix, rows)
+    groups = taken.census.groups
+    return [
+        _dead_token(taken, row, norm, int(groups[row]), names[row])
+        for row, norm in zip(rows.tolist(), norms.tolist(), strict=True)
+    ]
+
+
+def _dead_token(
+    taken: Inventory, row: int, norm: float, group: int, dead_in: MatrixName
+) -> DeadToken:
+    labels = taken.labels
+    reachable = int(labels.reachable[row]) if labels else -1
+    return DeadToken(
+        row=row,
+        token_id=token_of(taken.matrix, row),
+        token=labels.texts[row] if labels else "",
+        label=labels.label_of(row) if labels else "",
+        script=labels.script_of(row) if labels else "",
+        reachable=None if reachable < 0 else bool(reachable),
+        evidence=evidence_of(taken, row),
+        group=group if group >= 0 else None,
+        population=int(taken.census.group_population[group]) if group >= 0 else 1,
+        distance=_distance(taken, row),
+        norm=norm,
+        dead_in=dead_in,
+    )
+
+
+def token_of(matrix: Matrix, row: int) -> int:
+    """The token of a row; -1 where it is not known."""
+    return row if matrix.token_ids is None else int(matrix.token_ids[row])
+
+
+def evidence_of(taken: Inventory, row: int) -> str:
+    """By what a row counts as dead; empty if it does not."""
+    if not taken.dead.rows[row]:
+        return ""
+    if taken.search.zero[row]:
+        return "zeros"
+    return "cluster" if taken.search.rows[row] else "black hole"
+
+
+def _distance(taken: Inventory, row: int) -> float | None:
+    if taken.search.distances is None:
+        return None
+    distance = float(taken.search.distances[row])
+    return distance if np.isfinite(distance) else None
+
+
+@dataclass(frozen=True)
+class NamedToken:
+    """A special, reserved or added token, and whether it was trained: a line of special.csv.
+
+    Attributes:
+        row: The row.
+        token: Its text.
+        label: ``"special"``, ``"reserved"`` or ``"added"``.
+        untrained: Whether its row is dead.
+        evidence: Why, in words.
+        norm: Euclidean norm of its vector.
+    """
+
+    row: int
+    token: str
+    label: str
+    untrained: bool
+    evidence: str
+    norm: float
+
+
+def named_tokens(taken: Inventory) -> list[NamedToken]:
+    """The special, reserved and added tokens: which are untrained, and the evidence."""
+    labels = taken.labels
+    if labels is None:
+        return []
+    rows = np.flatnonzero(np.isin(labels.labels, [LABELS.index(name) for name in NAMED]))
+    norms = row_norms(taken.matrix, rows)
+    groups = taken.census.groups
+    return [
+        NamedToken(
+            row=row,
+            token=labels.texts[row],
+            label=labels.label_of(row),
+            untrained=bool(taken.dead.rows[row]),
+            evidence=_evidence_words(taken, row, int(groups[row])),
+            norm=float(norm),
+        )
+        for row, norm in zip(rows.tolist(), norms, strict=True)
+    ]
+
+
+def _evidence_words(taken: Inventory, row: int, group: int) -> str:
+    if taken.census.first[row] == NOT_FINITE:
+        return "its row holds NaN or an infinity"
+    if taken.search.zero[row]:
+        return "all its numbers are zero"
+    parts = []
+    if group >= 0:
+        population = int(taken.census.group_population[group])
+        parts.append(f"{population:,} rows share its vector (black hole {group})")
+    distance, void = _distance(taken, row), taken.search.void
+    if distance is not None and void is not None and void.convincing:
+        side = "inside" if taken.search.rows[row] else "beyond"
+        parts.append(f"{side} the void, {distance:.3g} from the cluster's centre")
+    return "; ".join(parts) or "no other row has its vector"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What the tokens of a group of rows are.
+
+    Attributes:
+        n_rows: The rows.
+        labels: How many rows have each label, the most frequent first.
+        scripts: How many have each script, likewise; rows without text left out.
+    """
+
+    n_rows: int
+    labels: dict[str, int]
+    scripts: dict[str, int]
+
+
+def composition(labels: Labels | None, rows: Int64Array) -> Composition:
+    """Labels and scripts of rows; empty without a tokenizer."""
+    if labels is None:
+        return Composition(rows.size, {}, {})
+    by_frequency = sorted(labels.label_counts(rows).items(), key=lambda item: -item[1])
+    return Composition(rows.size, dict(by_frequency), labels.script_counts(rows))
+
+
+def row_norms(matrix: Matrix, rows: Int64Array) -> Float64Array:
+    """Euclidean norms of rows."""
+    norms = np.empty(rows.size)
+    for start in range(0, rows.size, _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        norms[block] = np.linalg.norm(matrix.values(rows[block]).astype(np.float64), axis=1)
+    return norms

@@ -1,0 +1,125 @@
+"""A census folder → one HTML page: which tokens are dead, and how we know."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deadtokens.errors import SelectionError
+from deadtokens.report.census_findings import CensusFindings, gather_census
+from deadtokens.report.census_parts import census_charts, census_tables
+from deadtokens.report.drawing import Page, render_page
+from deadtokens.report.opening import Card, Opening
+from deadtokens.report.words import count, typeset
+from deadtokens.writing import Written, replacing
+
+
+def write_census_page(path: Path, folder: Path) -> Written:
+    """Write the page about a census folder.
+
+    Args:
+        path: The HTML file.
+        folder: What ``census -o`` wrote.
+
+    Raises:
+        SourceError: A file there is damaged.
+        SelectionError: There is no census.
+        OutputError: The file cannot be written.
+    """
+    findings = gather_census(folder)
+    if findings is None:
+        raise SelectionError(
+            "no census.json there", where=folder, remedy="run deadtokens census SOURCE -o DIR first"
+        )
+    content = render_page(census_page(findings)).encode()
+    with replacing(path) as file:
+        file.write(content)
+    return Written(path, "the page")
+
+
+def census_page(findings: CensusFindings) -> Page:
+    """The page of a census."""
+    facts = findings.facts
+    command = ["deadtokens", "census", str(facts.get("source")), "-o", "census"]
+    if facts.get("tensor"):
+        command[3:3] = ["--tensor", str(facts["tensor"])]
+    return Page(
+        opening=_opening(findings),
+        charts=census_charts(findings),
+        tables=census_tables(findings),
+        facts=list(_facts(facts)),
+        commands=[shlex.join(command)],
+    )
+
+
+def _opening(findings: CensusFindings) -> Opening:
+    facts = findings.facts
+    dead, rows = _number(facts, "n_dead"), _number(facts, "n_rows")
+    cluster = facts.get("cluster")
+    evidence = str(cluster.get("evidence") or "") if isinstance(cluster, dict) else ""
+    return Opening(
+        title=str(facts.get("source") or ""),
+        question="Which tokens are dead?",
+        answer=f"{dead:,} of {rows:,}" if dead else "None found",
+        mood="no" if dead else "yes",
+        headline=typeset(evidence),
+        sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
+        cards=tuple(_cards(findings)),
+        story="",
+    )
+
+
+def _sentences(facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts.get("dead_by"):
+        yield f"Dead here: {facts['dead_by']}."
+    if zero := _number(facts, "zero_rows"):
+        yield f"{count(zero, 'row')} of zeros are a group of their own."
+    dead_in = facts.get("dead_in")
+    if isinstance(dead_in, dict):
+        parts = ", ".join(f"{rows:,} in {name}" for name, rows in dead_in.items())
+        yield f"Input and output matrix are two; dead rows: {parts}."
+    merging = facts.get("merging")
+    if isinstance(merging, dict):
+        for name, rows in merging.items():
+            yield f"Rounded to {name}, {count(int(rows), 'row')} would equal another one."
+
+
+def _cards(findings: CensusFindings) -> Iterator[Card]:
+    facts = findings.facts
+    holes = _number(facts, "n_black_holes")
+    yield Card("Distinct vectors", f"{_number(facts, 'n_unique'):,}", "over all rows")
+    held = f"with {count(_number(facts, 'black_hole_population'), 'row')}"
+    yield Card("Black holes", f"{holes:,}", held if holes else "no two rows are equal")
+    labels = facts.get("labels")
+    if not isinstance(labels, dict):
+        return
+    named = _number(facts, "named")
+    yield Card(
+        "Untrained special tokens",
+        f"{_number(facts, 'named_untrained'):,}",
+        f"of {named:,} special, reserved and added",
+    )
+    yield Card("Padding", f"{int(labels.get('padding', 0)):,}", "rows beyond the tokenizer")
+    unreachable = "that the tokenizer cannot produce"
+    yield Card("Unreachable", f"{_number(facts, 'unreachable'):,}", unreachable)
+
+
+def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Matrix", f"{facts.get('tensor')}: {facts.get('note')}"
+    rows, columns = _number(facts, "n_rows"), _number(facts, "n_dimensions")
+    yield "Size", f"{rows:,} rows x {columns:,} dimensions, {facts.get('format')}"
+    stored = facts.get("equal_as_stored")
+    if isinstance(stored, dict):
+        sizes = ", ".join(f"{n:,}" for n in (stored.get("populations") or ())[:20])
+        unique = f"{_number(stored, 'n_unique'):,} distinct rows"
+        yield "As stored, byte for byte", f"{unique}, black holes of {sizes or 'none'} rows"
+    not_finite = facts.get("not_finite")
+    if isinstance(not_finite, list) and not_finite:
+        yield "NaN or infinity", f"{count(len(not_finite), 'row')}, in no group"
+
+
+def _number(facts: Mapping[str, Any], name: str) -> int:
+    value = facts.get(name)
+    return value if isinstance(value, int) else 0

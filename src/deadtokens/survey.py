@@ -1,0 +1,288 @@
+"""Many models, one row each: what is dead in them.
+
+Sources are taken side by side in threads (the kernels release the interpreter's lock), each result
+is kept in a file of its own as soon as it is there, and a survey that was stopped goes on with the
+sources that are not yet done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deadtokens import __version__
+from deadtokens.errors import DeadtokensError
+from deadtokens.inventory import Inventory, Untied, named_tokens, take_both, take_inventory
+from deadtokens.sources import PREFIX, Matrix, Model, open_matrix, open_model
+from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe, write_csv
+
+_MEMORY = 4 << 30  # bytes that sources which have to be loaded may take at a time
+_GROUPS_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A line of a survey.
+
+    Attributes:
+        source: As it was named.
+        error: Why there is nothing else; empty if all went well.
+        tensor: The matrix's name.
+        vocabulary: V, its rows.
+        dimensions: d, its columns.
+        format: Its storage format, or quantisation.
+        tied: Whether input and output are one matrix; None where the source does not say.
+        distinct: Distinct vectors.
+        black_holes: Vectors that two or more rows share.
+        populations: Rows of the largest black holes.
+        cluster: Rows of the dead cluster; None if no void sets one apart.
+        dead: Rows that count as dead.
+        dead_input: Rows dead in the input matrix, where it is another one.
+        dead_named: Special, reserved and added tokens among the dead; None without a tokenizer.
+        named: Special, reserved and added tokens in all.
+        unreachable: Tokens that the tokenizer cannot produce.
+        padding: Rows beyond the tokenizer.
+        seconds: What it took.
+    """
+
+    source: str
+    error: str = ""
+    tensor: str = ""
+    vocabulary: int | None = None
+    dimensions: int | None = None
+    format: str = ""
+    tied: bool | None = None
+    distinct: int | None = None
+    black_holes: int | None = None
+    populations: tuple[int, ...] = ()
+    cluster: int | None = None
+    dead: int | None = None
+    dead_input: int | None = None
+    dead_named: int | None = None
+    named: int | None = None
+    unreachable: int | None = None
+    padding: int | None = None
+    seconds: float = 0.0
+
+
+COLUMN_TITLES = {
+    "source": "source",
+    "vocabulary": "rows",
+    "dimensions": "dimensions",
+    "format": "format",
+    "tied": "tied",
+    "distinct": "distinct",
+    "black_holes": "black holes",
+    "populations": "their rows",
+    "cluster": "cluster",
+    "dead": "dead",
+    "dead_input": "dead in input",
+    "dead_named": "dead special",
+    "padding": "padding",
+    "unreachable": "unreachable",
+    "seconds": "s",
+}
+_POPULATIONS_SHOWN = 4
+
+
+def cells(line: Surveyed) -> list[str]:
+    """A line's values as text, in the order of `COLUMN_TITLES`."""
+    return [_cell(line, name) for name in COLUMN_TITLES]
+
+
+def _cell(line: Surveyed, name: str) -> str:
+    value = getattr(line, name)
+    if name == "populations":
+        shown = ", ".join(f"{n:,}" for n in line.populations[:_POPULATIONS_SHOWN])
+        return shown + (", ..." if (line.black_holes or 0) > _POPULATIONS_SHOWN else "")
+    if name == "dead_named" and value is not None:
+        return f"{value:,} of {line.named:,}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value or "-")
+
+
+def write_survey(path: Path, lines: Sequence[Surveyed]) -> Written:
+    """Write survey.csv: a line per source.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    columns = [field.name for field in fields(Surveyed)]
+    write_csv(path, columns, [_csv_line(line) for line in lines])
+    return Written(path, f"{len(lines):,} rows x {len(columns)} columns")
+
+
+def _csv_line(line: Surveyed) -> list[object]:
+    return [
+        spreadsheet_safe(value) if isinstance(value, str) else value
+        for value in (asdict(line) | {"populations": " ".join(map(str, line.populations))}).values()
+    ]
+
+
+def survey(
+    sources: Sequence[str],
+    folder: Path | None = None,
+    *,
+    workers: int | None = None,
+    tell: Callable[[Surveyed], None] = lambda _: None,
+) -> list[Surveyed]:
+    """Take stock of each source; one that cannot be read is a line with its error.
+
+    Args:
+        sources: As for `open_matrix`, each once.
+        folder: Where results are kept, source by source: those that are there already, of a source
+            that has not changed since, are not taken again. Errors are tried anew.
+        workers: Sources side by side; two by default.
+        tell: Called with each line as it comes.
+
+    Returns:
+        A line per source, in the order given.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    kept = make_folder(folder / "models") if folder is not None else None
+    budget = _Budget(_MEMORY)
+    lines: dict[str, Surveyed] = {}
+    with ThreadPoolExecutor(workers or 2) as pool:
+        started = {
+            pool.submit(_surveyed, source, kept, budget): source
+            for source in dict.fromkeys(sources)
+        }
+        try:
+            for done in as_completed(started):
+                lines[started[done]] = done.result()
+                tell(lines[started[done]])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [lines[source] for source in dict.fromkeys(sources)]
+
+
+def _surveyed(source: str, kept: Path | None, budget: _Budget) -> Surveyed:
+    start = time.perf_counter()
+    try:
+        model = None if source.startswith(PREFIX) else open_model(source)
+        place = _place(kept, source, model)
+        if place is not None and (earlier := _read(place)) is not None:
+            return earlier
+        with budget.taken(_loaded_bytes(model)):
+            line = _line(take_inventory(model.matrix() if model else open_matrix(source)))
+    except DeadtokensError as error:
+        return Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
+    except (OSError, MemoryError) as error:
+        return Surveyed(source, str(error) or type(error).__name__, seconds=_since(start))
+    line = Surveyed(**asdict(line) | {"seconds": _since(start)})
+    if place is not None:
+        with replacing(place) as file:
+            file.write(json.dumps(asdict(line)).encode())
+    return line
+
+
+def _line(taken: Inventory) -> Surveyed:
+    matrix, found, labels = taken.matrix, taken.census, taken.labels
+    untied = take_both(taken)
+    named = named_tokens(taken) if labels else []
+    counts = labels.label_counts() if labels else {}
+    return Surveyed(
+        source=matrix.source,
+        tensor=matrix.tensor,
+        vocabulary=matrix.n_rows,
+        dimensions=matrix.n_dimensions,
+        format=matrix.storage,
+        tied=_tied(matrix, untied),
+        distinct=found.n_unique,
+        black_holes=found.n_black_holes,
+        populations=tuple(found.group_population[:_GROUPS_LISTED].tolist()),
+        cluster=int(taken.search.rows.sum()) or None,
+        dead=int(taken.dead.rows.sum()),
+        dead_input=int(untied.read.dead.rows.sum()) if untied else None,
+        dead_named=sum(token.untrained for token in named) if labels else None,
+        named=len(named) if labels else None,
+        unreachable=int(np.sum(labels.reachable == 0)) if labels else None,
+        padding=counts.get("padding", 0) if labels else None,
+    )
+
+
+def _tied(matrix: Matrix, untied: Untied | None) -> bool | None:
+    if untied is not None:
+        return False
+    return matrix.model.tied if matrix.model else None
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 3)
+
+
+# --- results kept ---
+
+
+def _place(kept: Path | None, source: str, model: Model | None) -> Path | None:
+    """The file that keeps a source's line: its name holds what the source was at the time."""
+    if kept is None:
+        return None
+    facts: list[Any] = [__version__, source]
+    for path in sorted(model.files if model else ()):
+        if path.is_file():
+            status = path.stat()
+            facts.append([str(path), status.st_size, status.st_mtime_ns])
+    if model is not None:
+        facts.append([[name, tensor.nbytes] for name, tensor in sorted(model.tensors.items())])
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return kept / f"{digest[:32]}.json"
+
+
+def _read(place: Path) -> Surveyed | None:
+    """The line kept there; None if there is none that can be read."""
+    try:
+        facts = json.loads(place.read_bytes())
+        facts["populations"] = tuple(facts["populations"])
+        return Surveyed(**facts)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+# --- memory ---
+
+
+def _loaded_bytes(model: Model | None) -> int:
+    """Bytes of a source's matrix that are held in memory, as against mapped."""
+    if model is None:
+        return 0
+    tensor = model.choose().tensor
+    mapped = tensor.path.suffix.lower() != ".npz" and tensor.dtype not in ("F64", "float64")
+    return 0 if mapped else tensor.nbytes
+
+
+class _Budget:
+    """Memory shared by threads: one that asks for more than is left waits, unless it is alone."""
+
+    def __init__(self, total: int) -> None:
+        self._left = self._total = total
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, wanted: int) -> Iterator[None]:
+        wanted = min(wanted, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= wanted)
+            self._left -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += wanted
+                self._changed.notify_all()

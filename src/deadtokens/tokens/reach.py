@@ -1,0 +1,127 @@
+"""Which tokens text can produce: decode a token, encode what comes out, see whether it comes back.
+
+A token t is *reachable* if
+
+    encode(decode([t])) == [t], or
+    encode(decode([c, t])) == encode(decode([c])) + [t] for a carrier c,
+
+encoding without the tokens that a tokenizer puts around a text, decoding with special ones. The
+second line is for tokens that only continue a word (WordPiece's ``##ing``, SentencePiece's pieces
+without the mark of a space) and for decoders that drop a leading space. A token that needs another
+context than these counts as unreachable.
+
+Carriers are tokens that stay themselves whatever follows, at most four: the token of ``«``, and
+three whose text is one letter, of those that the fewest longer tokens begin with, by id; the space
+that a token begins with does not count, nor do ideographs, which tokenizers set apart. All must end
+what encoding their own text gives.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deadtokens.tokens.scripts import script_of
+from deadtokens.tokens.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_QUOTE = "«"
+_LETTERS = 3
+# Letters that are looked at before the search is given up.
+_TRIED = 64
+# Encodings that are held at a time.
+_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which tokens are reachable.
+
+    Attributes:
+        reached: Those that are, of those tested.
+        carriers: Tokens put before others, by id.
+    """
+
+    reached: frozenset[int]
+    carriers: tuple[int, ...]
+
+
+def tokens_reached(
+    vocabulary: Vocabulary, tokenizer: Tokenizer, texts: Mapping[int, str], tokens: Sequence[int]
+) -> Reach:
+    """Test tokens, as the module says.
+
+    Args:
+        vocabulary: The tokenizer's.
+        tokenizer: Encodes and decodes.
+        texts: What tokens of the vocabulary stand for, by id, of those that stand for text.
+        tokens: Ids of those to test.
+    """
+    codec = _Codec(tokenizer, vocabulary.spelling.suffix)
+    plain = {token: text for token, text in texts.items() if token not in vocabulary.kinds}
+    left = list(tokens)
+    reached = set(codec.reached([], left))
+    carriers = list(_carriers(codec, plain))
+    for carrier in carriers:
+        left = [token for token in left if token not in reached]
+        reached.update(codec.reached([carrier], left))
+    return Reach(frozenset(reached), tuple(carriers))
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """Decodes and encodes in batches.
+
+    Attributes:
+        tokenizer: What does it.
+        suffix: The end of a word, as some decoders leave it in the text; "" for none.
+    """
+
+    tokenizer: Tokenizer
+    suffix: str
+
+    def reached(self, before: list[int], tokens: Sequence[int]) -> Iterator[int]:
+        """The tokens that come back where those ids stand before them."""
+        stem = next(self.round_trips([before])) if before else []
+        for start in range(0, len(tokens), _BATCH):
+            batch = tokens[start : start + _BATCH]
+            trips = self.round_trips([[*before, token] for token in batch])
+            for token, trip in zip(batch, trips, strict=True):
+                if trip == [*stem, token]:
+                    yield token
+
+    def round_trips(self, ids: list[list[int]]) -> Iterator[list[int]]:
+        """What comes out when ids are decoded and the text is encoded again."""
+        texts = self.tokenizer.decode_batch(ids, skip_special_tokens=False)
+        if self.suffix:
+            texts = [text.replace(self.suffix, " ").rstrip(" ") for text in texts]
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return (encoding.ids for encoding in encodings)
+
+    def stays(self, token: int) -> bool:
+        """Whether encoding a token's text ends in it."""
+        return next(self.round_trips([[token]]))[-1:] == [token]
+
+
+def _carriers(codec: _Codec, plain: Mapping[int, str]) -> Iterator[int]:
+    """The carriers among the tokens of the plain vocabulary."""
+    texts = {token: text.lstrip(" ") for token, text in sorted(plain.items())}
+    quotes = [token for token, text in texts.items() if text == _QUOTE]
+    yield from [token for token in quotes if codec.stays(token)][:1]
+    longer = Counter(text[0] for text in set(texts.values()) if len(text) > 1)
+    letters = [token for token, text in texts.items() if len(text) == 1 and _is_letter(text)]
+    letters.sort(key=lambda token: (longer[texts[token]], token))
+    taken: set[str] = set()
+    for token in letters[:_TRIED]:
+        if len(taken) < _LETTERS and texts[token] not in taken and codec.stays(token):
+            taken.add(texts[token])
+            yield token
+
+
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] == "L" and script_of(character) != "Han"

@@ -1,0 +1,90 @@
+"""A vocabulary: which tokens there are, how they are spelled, and what encodes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+from deadtokens.errors import plain
+from deadtokens.tokens.spelling import Spelling, literal_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Kind: TypeAlias = Literal["reserved", "special", "added", "byte"]
+_Result = TypeVar("_Result")
+
+# Spellings that say so themselves, brackets and all: <|reserved_special_token_5|>, [unused12],
+# <unused5>, <reserved_3>, <|placeholder|>, <dummy_7>, [UNUSED_TOKEN_141], >>UNUSED_0<<,
+# <｜place▁holder▁no▁5｜> (bars and marks are made plain first); <|extra_0|>, <SPECIAL_12>,
+# [control_8], madeupword0001. Not <extra_id_0>, which T5 trains on.
+_RESERVED = re.compile(
+    r"(?:<\|?|\[|>>)(?:\w+_)?(?:reserved|unused|place_?holder|dummy)(?:_?\w+)?(?:\|?>|\]|<<)"
+    r"|<\|?extra_\d+(?:_token)?\|?>|<\|?special_\d+\|?>|\[control_\d+\]|madeupword\d+",
+    re.IGNORECASE,
+)
+_PLAINER = str.maketrans({"｜": "|", "▁": "_", "-": "_", " ": "_"})
+_LAST = frozenset(">]<0123456789")  # characters such a spelling ends in: quicker than the pattern
+_SPECIAL = re.compile(r"<\|.*\|>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a tokenizer has.
+
+    Attributes:
+        pieces: Their spellings, by id.
+        kinds: What the tokenizer says of those that are no plain vocabulary, by id.
+        spelling: How the plain ones are spelled; special and reserved ones are literal, added
+            ones but for the mark of a space.
+        tokenizer: What encodes and decodes; None where that is not known.
+        notes: What could not be told and why, a sentence each.
+        of_rows: Whether the ids are row numbers rather than token ids.
+    """
+
+    pieces: Mapping[int, str]
+    kinds: Mapping[int, Kind]
+    spelling: Spelling
+    tokenizer: Tokenizer | None = None
+    notes: tuple[str, ...] = ()
+    of_rows: bool = False
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a token of the vocabulary stands for."""
+        piece, kind = self.pieces[token], self.kinds.get(token)
+        if kind is None or kind == "byte":
+            return self.spelling.bytes_of(piece)
+        return literal_bytes(self.spelling.with_spaces(piece) if kind == "added" else piece)
+
+
+def looks_reserved(piece: str) -> bool:
+    """Whether a spelling says that the token is kept for later use."""
+    return piece[-1:] in _LAST and bool(_RESERVED.fullmatch(piece.translate(_PLAINER)))
+
+
+def looks_special(piece: str) -> bool:
+    """Whether a spelling is in the brackets that only special tokens have."""
+    return bool(_SPECIAL.fullmatch(piece))
+
+
+class Failed(Exception):  # noqa: N818 - not an error yet: what it means is for the caller to say
+    """The tokenizers package refused, in one line."""
+
+
+def attempt(call: Callable[[], _Result]) -> _Result:
+    """What a call into the tokenizers package returns.
+
+    Raises:
+        Failed: It failed, or panicked, which is no Exception there.
+    """
+    try:
+        return call()
+    except Failed:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        words = plain(" ".join(str(error).split())) or type(error).__name__
+        raise Failed(words[:200]) from None

@@ -1,0 +1,144 @@
+"""Which tokens are dead: census, cluster and labels put together, in one matrix and in two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_models import (
+    ADDED,
+    NEAR,
+    TWINS,
+    ZEROS,
+    dead_matrix,
+    tied_model,
+    untied_model,
+    write_model,
+)
+
+import deadtokens as dt
+from deadtokens.inventory import (
+    Inventory,
+    composition,
+    dead_tokens,
+    named_tokens,
+    take_both,
+    take_inventory,
+)
+
+
+@pytest.fixture
+def taken(tmp_path: Path) -> Inventory:
+    return take_inventory(dt.open_matrix(tied_model(tmp_path / "model")))
+
+
+def test_dead_rows_are_the_cluster_and_the_zeros(taken: Inventory) -> None:
+    dead = np.flatnonzero(taken.dead.rows).tolist()
+    assert dead == sorted((*TWINS, *NEAR, *ZEROS))
+    assert np.flatnonzero(taken.search.rows).tolist() == sorted((*TWINS, *NEAR))
+    assert np.flatnonzero(taken.search.zero).tolist() == list(ZEROS)
+
+
+def test_every_dead_token_comes_with_its_evidence(taken: Inventory) -> None:
+    lines = {token.row: token for token in dead_tokens(taken)}
+    assert list(lines) == sorted(lines)
+    rows = dead_matrix().astype(np.float64)
+    for row, token in lines.items():
+        assert token.evidence == ("zeros" if row in ZEROS else "cluster")
+        assert token.norm == pytest.approx(np.linalg.norm(rows[row]))
+        assert token.token_id == row
+        assert token.dead_in == "only"
+    sizes = Counter(map(bytes, dead_matrix()[list(lines)]))
+    assert {row: token.population for row, token in lines.items()} == {
+        row: sizes[bytes(dead_matrix()[row])] for row in lines
+    }
+    assert lines[262].label == "reserved"
+    assert lines[264].label == "special"
+    assert lines[263].label == "added"
+    assert lines[192].label == lines[255].label == "byte"
+    assert lines[266].label == "padding"
+    assert lines[266].token == ""
+    assert lines[264].token == "<|pad|>"
+
+
+def test_named_tokens_say_which_are_untrained(taken: Inventory) -> None:
+    named = {token.token: token for token in named_tokens(taken)}
+    assert set(named) == {content for content, _, _ in ADDED}
+    assert {name for name, token in named.items() if token.untrained} == {
+        "<|reserved_special_token_0|>", "<tool>", "<|pad|>"
+    }  # fmt: skip
+    assert "5 rows share its vector" in named["<|pad|>"].evidence
+    assert "inside the void" in named["<|pad|>"].evidence
+    assert named["<tool>"].evidence == "all its numbers are zero"
+    assert "beyond the void" in named["<|end|>"].evidence
+
+
+def test_composition_counts_labels_and_scripts(taken: Inventory) -> None:
+    of_twins = composition(taken.labels, np.array(TWINS))
+    assert of_twins.n_rows == 5
+    assert of_twins.labels == {"byte": 3, "reserved": 1, "special": 1}
+    assert composition(None, np.array(TWINS)).labels == {}
+
+
+def test_rows_that_would_merge_are_counted_in_the_coarser_format(taken: Inventory) -> None:
+    """Against a plain count over the rounded values."""
+    import ml_dtypes
+
+    rounded = dead_matrix().astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float32) + 0.0
+    counts = Counter(row.tobytes() for row in rounded)
+    expected = sum(n for n in counts.values() if n > 1)
+    assert taken.merging == {"bfloat16": expected}
+
+
+def test_without_a_tokenizer_there_are_no_labels(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", {"lm_head.weight": dead_matrix()}, tied=None)
+    taken = take_inventory(dt.open_matrix(folder))
+    assert taken.labels is None
+    assert named_tokens(taken) == []
+    assert {token.label for token in dead_tokens(taken)} == {""}
+    assert {token.reachable for token in dead_tokens(taken)} == {None}
+
+
+def test_untied_matrices_are_both_looked_at(tmp_path: Path) -> None:
+    taken = take_inventory(dt.open_matrix(untied_model(tmp_path / "m")))
+    assert taken.matrix.tensor == "lm_head.weight"
+    untied = take_both(taken)
+    assert untied is not None
+    assert untied.written is taken
+    assert untied.read.matrix.tensor == "model.embed_tokens.weight"
+    assert np.flatnonzero(untied.read.dead.rows).tolist() == sorted((*TWINS, 10))
+    assert untied.counts == {
+        "input only": 1, "output only": len(NEAR) + len(ZEROS), "both": len(TWINS)
+    }  # fmt: skip
+    where = {token.row: token.dead_in for token in dead_tokens(taken, untied)}
+    assert where == (
+        dict.fromkeys(TWINS, "both") | dict.fromkeys((*NEAR, *ZEROS), "output") | {10: "input"}
+    )
+
+
+def test_tied_matrices_are_one(taken: Inventory) -> None:
+    assert take_both(taken) is None
+    assert take_both(take_inventory(dt.open_matrix("builtin:whisper-tiny.en"))) is None
+
+
+def test_the_other_matrix_is_not_transferred_unasked(tmp_path: Path) -> None:
+    """Of a remote model reading a tensor costs a transfer: none is made, and none is needed."""
+    from dataclasses import replace
+
+    matrix = dt.open_matrix(untied_model(tmp_path / "m"))
+    assert matrix.model is not None
+
+    def refuse() -> np.ndarray:
+        raise AssertionError("transferred")
+
+    tensors = {
+        name: replace(tensor, read=refuse) if name == "model.embed_tokens.weight" else tensor
+        for name, tensor in matrix.model.tensors.items()
+    }
+    remote = replace(matrix.model, tensors=tensors, remote=True)
+    taken = take_inventory(replace(matrix, model=remote))
+    assert take_both(taken) is None
+    with pytest.raises(AssertionError, match="transferred"):
+        take_both(taken, transfer=True)

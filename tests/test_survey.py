@@ -1,0 +1,172 @@
+"""Many models, one row each: one bad source does not stop the others, and what is done is kept."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from containers import write_index, write_tensors
+from made_models import NEAR, TWINS, ZEROS, dead_matrix, tied_model, untied_model
+
+import deadtokens.survey as module
+from deadtokens import inventory
+from deadtokens.survey import COLUMN_TITLES, Surveyed, cells, survey, write_survey
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[str]:
+    """Nine kinds of source, the last two of them broken."""
+    rows = dead_matrix()
+    np.save(tmp_path / "rows.npy", rows)
+    np.savez(tmp_path / "rows.npz", rows=rows)
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    write_tensors(shards / "one.safetensors", {"lm_head.weight": rows})
+    write_tensors(shards / "two.safetensors", {"norm.weight": np.zeros(4, np.float16)})
+    write_index(shards, {"lm_head.weight": "one.safetensors", "norm.weight": "two.safetensors"})
+    file = write_tensors(tmp_path / "one.safetensors", {"wte.weight": rows.astype(np.float32)})
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(file.read_bytes()[:-7])
+    places = [
+        tied_model(tmp_path / "tied"),
+        untied_model(tmp_path / "untied"),
+        tmp_path / "rows.npy",
+        tmp_path / "rows.npz",
+        shards,
+        file,
+    ]
+    return [*map(str, places), "builtin:whisper-tiny.en", str(broken), str(tmp_path / "nothing")]
+
+
+def test_a_row_per_source_in_their_order(sources: list[str]) -> None:
+    lines = survey(sources)
+    assert [line.source for line in lines] == sources
+    assert [bool(line.error) for line in lines] == [False] * 7 + [True] * 2
+    assert "truncated" in lines[7].error
+    assert "no such file" in lines[8].error
+    n_dead = len(TWINS) + len(NEAR) + len(ZEROS)
+    for line in lines[:6]:
+        assert (line.vocabulary, line.dimensions, line.dead) == (272, 48, n_dead)
+        assert line.cluster == len(TWINS) + len(NEAR)
+        assert line.populations[0] == len(TWINS)
+    tied, untied = lines[:2]
+    assert (tied.tied, tied.named, tied.dead_named, tied.padding) == (True, 5, 3, 6)
+    assert tied.dead_input is None
+    assert (untied.tied, untied.dead_input) == (False, len(TWINS) + 1)
+    assert lines[2].named is None
+    assert [line.format for line in lines[:7]] == ["float16"] * 5 + ["float32", "float16"]
+    assert (lines[6].vocabulary, lines[6].distinct, lines[6].black_holes) == (300, 253, 31)
+
+
+def test_a_survey_goes_on_where_it_stopped(
+    sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    take = inventory.take_inventory
+
+    def counted(matrix: object) -> object:
+        taken.append(matrix.source)  # type: ignore[attr-defined]
+        return take(matrix)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "take_inventory", counted)
+    first = survey(sources[:3], tmp_path / "out")
+    assert sorted(taken) == sorted(sources[:3])
+    again = survey(sources, tmp_path / "out")
+    assert sorted(taken) == sorted(sources[:7])  # each once; the broken ones never got so far
+    assert again[:3] == first
+
+    time.sleep(0.01)
+    np.save(tmp_path / "rows.npy", dead_matrix(seed=9))
+    survey(sources, tmp_path / "out")
+    assert taken[7:] == [str(tmp_path / "rows.npy")]
+
+
+def test_a_damaged_result_is_taken_anew(sources: list[str], tmp_path: Path) -> None:
+    first = survey(sources[:1], tmp_path / "out")
+    (kept,) = (tmp_path / "out" / "models").iterdir()
+    kept.write_text('{"source": ')
+    again = survey(sources[:1], tmp_path / "out")
+    assert again[0].dead == first[0].dead
+    assert json.loads(kept.read_text())["dead"] == first[0].dead
+
+
+def test_workers_do_not_change_what_is_found(sources: list[str]) -> None:
+    def facts(workers: int) -> list[tuple[object, ...]]:
+        return [(line.source, line.dead, line.error) for line in survey(sources, workers=workers)]
+
+    assert facts(1) == facts(4)
+
+
+def test_sources_that_are_loaded_wait_for_memory() -> None:
+    budget = module._Budget(100)
+    held, most, lock = 0, 0, threading.Lock()
+
+    def use(wanted: int) -> None:
+        nonlocal held, most
+        with budget.taken(wanted):
+            with lock:
+                held += min(wanted, 100)
+                most = max(most, held)
+            time.sleep(0.005)
+            with lock:
+                held -= min(wanted, 100)
+
+    threads = [threading.Thread(target=use, args=(wanted,)) for wanted in (60, 60, 30, 1000, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert 0 < most <= 100
+
+
+def test_the_csv_has_a_line_per_source(sources: list[str], tmp_path: Path) -> None:
+    hostile = Surveyed("=cmd|' /C calc'!A0", error="no such file")
+    lines = [*survey([*sources[:1], sources[-1]]), hostile]
+    write_survey(tmp_path / "survey.csv", lines)
+    with (tmp_path / "survey.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["dead"] for row in rows] == ["21", "", ""]
+    assert rows[0]["populations"].split()[0] == "5"
+    assert rows[2]["source"].startswith("'=")
+
+
+def test_cells_are_words() -> None:
+    line = Surveyed("m", vocabulary=1234, tied=False, black_holes=6, populations=(9, 5, 4, 3, 2, 2),
+                    dead_named=0, named=7, seconds=1.26)  # fmt: skip
+    shown = dict(zip(COLUMN_TITLES, cells(line), strict=True))
+    assert shown["vocabulary"] == "1,234"
+    assert shown["populations"] == "9, 5, 4, 3, ..."
+    assert (shown["tied"], shown["dead_named"], shown["seconds"]) == ("no", "0 of 7", "1.3")
+    assert shown["cluster"] == "-"
+
+
+def test_the_command(sources: list[str], tmp_path: Path) -> None:
+    """Tables and files for the good ones, an error line for the bad ones, and status 1."""
+    program = [sys.executable, "-m", "deadtokens", "survey", *sources, "-o", str(tmp_path / "out")]
+    done = subprocess.run(program, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 1
+    for source in sources[:7]:
+        assert any(line.startswith(source) for line in done.stdout.splitlines())
+    errors = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "models", "survey.csv", "survey.html"
+    }  # fmt: skip
+    page = (tmp_path / "out" / "survey.html").read_text(encoding="utf-8")
+    assert "Which models have dead tokens?" in page
+    assert "vegaEmbed = " not in page  # no charts, no chart engine
+    assert len(page) < 60_000
+
+    fine = [sys.executable, "-m", "deadtokens", "survey", sources[2], "--json"]
+    done = subprocess.run(fine, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["models"][0]["dead"] == 21
