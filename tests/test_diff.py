@@ -7,6 +7,7 @@ import json
 import math
 from collections import defaultdict
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from deadtokens import diff as diff_package
 from deadtokens.cli import diffing
 from deadtokens.diff import Diff, GroupChange, diff
 from deadtokens.diff.blocks import distances
@@ -456,6 +456,26 @@ def test_tokens_and_rows_that_stand_for_others(tmp_path: Path) -> None:
     assert (unlabelled.texts, unlabelled.other_tokens) == (None, None)
 
 
+def test_tokens_of_files_that_hold_the_vocabulary_themselves() -> None:
+    """GGUF metadata: mappings of arrays, which are not compared as a whole."""
+
+    def metadata(tokens: list[str]) -> dict[str, Any]:
+        types = np.ones(len(tokens), np.int32)
+        return {
+            "tokenizer.ggml.model": "none",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.token_type": types,
+        }
+
+    a = matrix([1, 1, 2], tokenizer=metadata(["a", "b", "c"]))
+    found = diff(a, matrix([1, 1, 2], tokenizer=metadata(["a", "x", "c"])))
+    assert (found.texts, found.other_tokens) == (["a", "b", "c"], 1)
+    assert diff(a, a).other_tokens == 0
+    # Rows that are not the vocabulary from 0 up: the same tokenizer, other tokens.
+    turned = replace(a, token_ids=np.array([1, 0, 2]))
+    assert diff(a, turned).other_tokens == 2
+
+
 # --- files ---
 
 
@@ -616,5 +636,6 @@ def test_long_lists_are_cut_and_say_so(run: Any, tmp_path: Path) -> None:
 
 
 def test_the_package_offers_what_it_says() -> None:
+    diff_package = import_module("deadtokens.diff")
     assert all(hasattr(diff_package, name) for name in diff_package.__all__)
     assert isinstance(diff(matrix([1]), matrix([1])), Diff)

@@ -301,7 +301,9 @@ def test_byte_level_gguf_says_what_tokenizer_json_says() -> None:
 
 def test_a_gguf_file_named_as_the_tokenizer(tmp_path: Path) -> None:
     metadata = byte_level_gguf()
-    entries = {key: (STRING, value) for key, value in metadata.items() if isinstance(value, str)}
+    entries: dict[str, tuple[int, Any]] = {
+        key: (STRING, value) for key, value in metadata.items() if isinstance(value, str)
+    }
     entries |= {key: strings(value) for key, value in metadata.items() if isinstance(value, list)}
     types = metadata["tokenizer.ggml.token_type"].tolist()
     entries["tokenizer.ggml.token_type"] = (ARRAY, (INT32, types))

@@ -13,21 +13,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadtokens.census import Census, census, snowball_of
     from deadtokens.cloud import Cloud
+    from deadtokens.cluster import ClusterSearch, find_cluster
     from deadtokens.compare import Comparison, compare
+    from deadtokens.diff import Diff, diff
     from deadtokens.errors import DeadtokensError
     from deadtokens.fit import Fit, fit
     from deadtokens.formats import FORMATS, Format, get_format
     from deadtokens.independence import Independence, independence
+    from deadtokens.inventory import Inventory, take_inventory
+    from deadtokens.keep import keep_map
     from deadtokens.marginals import Marginals, marginals
     from deadtokens.runs import RunFolder, open_run
     from deadtokens.sampling import sample
+    from deadtokens.saved_trials import MeasuredTrials, SavedTrials, measure_trials, open_trials
     from deadtokens.snowball import Snowball
     from deadtokens.solving import Solution, solve
-    from deadtokens.sources import Matrix, inspect, open_matrix
+    from deadtokens.sources import Matrix, Model, inspect, open_matrix, open_model
     from deadtokens.statistics import Measurement, measure
     from deadtokens.study import Study, study
+    from deadtokens.survey import Surveyed, survey
     from deadtokens.sweep import sweep
     from deadtokens.theory import Expectation, theory
+    from deadtokens.tokens import Labels, label_rows
 
 __version__ = "0.1.0"
 
@@ -64,41 +71,75 @@ _MODULES = {
     "study": "study",
     "sweep": "sweep",
     "theory": "theory",
+    "Inventory": "inventory",
+    "Labels": "tokens",
+    "ClusterSearch": "cluster",
+    "Diff": "diff",
+    "MeasuredTrials": "saved_trials",
+    "SavedTrials": "saved_trials",
+    "open_trials": "saved_trials",
+    "Surveyed": "survey",
+    "Model": "sources",
+    "diff": "diff",
+    "find_cluster": "cluster",
+    "keep_map": "keep",
+    "label_rows": "tokens",
+    "measure_trials": "saved_trials",
+    "open_model": "sources",
+    "survey": "survey",
+    "take_inventory": "inventory",
 }
 
 __all__ = [
     "FORMATS",
     "Census",
     "Cloud",
+    "ClusterSearch",
     "Comparison",
     "DeadtokensError",
+    "Diff",
     "Expectation",
     "Fit",
     "Format",
     "Independence",
+    "Inventory",
+    "Labels",
     "Marginals",
     "Matrix",
+    "MeasuredTrials",
     "Measurement",
+    "Model",
     "RunFolder",
+    "SavedTrials",
     "Snowball",
     "Solution",
     "Study",
+    "Surveyed",
     "__version__",
     "census",
     "compare",
+    "diff",
+    "find_cluster",
     "fit",
     "get_format",
     "independence",
     "inspect",
+    "keep_map",
+    "label_rows",
     "marginals",
     "measure",
+    "measure_trials",
     "open_matrix",
+    "open_model",
     "open_run",
+    "open_trials",
     "sample",
     "snowball_of",
     "solve",
     "study",
+    "survey",
     "sweep",
+    "take_inventory",
     "theory",
 ]
 

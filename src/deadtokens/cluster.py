@@ -224,7 +224,7 @@ def _cut(probe: _Probe, ordering: Ordering, finite: BoolArray) -> _Cut:
     usable = np.flatnonzero(finite & ~ordering.zero)
     void = find_void(ordering.distances, usable, ordering.resolution, "Euclidean")
     if ordering.steps is not None and not (void and void.convincing):
-        in_steps = find_void(ordering.steps, usable, 1.0, "lattice steps", ordering.binade)
+        in_steps = find_void(ordering.steps, usable, 1.0, "lattice steps", ordering.close)
         void = in_steps if in_steps and in_steps.convincing else void
     return _Cut(probe, ordering, usable, void)
 

@@ -31,14 +31,15 @@ class Ordering:
         zero: (V,) bool: rows of zeros only.
         resolution: The distance that rounding alone can make: two rows that were equal before they
             were rounded differ by one lattice step in each dimension at most.
-        binade: Lattice steps from a number to its double.
+        close: Lattice steps that are an eighth of a binade, of the way from a number to its double:
+            no coordinate changes its sign in so few, unless it is next to nothing.
     """
 
     distances: Float64Array
     steps: Int64Array | None
     zero: BoolArray
     resolution: float
-    binade: int
+    close: int
 
 
 def orderings(
@@ -77,7 +78,7 @@ def orderings(
             None if matrix.quantised else steps[i],
             zero,
             float(np.linalg.norm(matrix.format.ulp(codes))),
-            1 << matrix.format.fraction_bits,
+            max(1, (1 << matrix.format.fraction_bits) // 8),
         )
         for i, codes in enumerate(nearest)
     ]

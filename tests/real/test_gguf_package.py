@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +97,21 @@ finally:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_census_is_quick_and_small(path: Path) -> None:
-    """Start-up and labels of the tokens included, compiled code in the cache; the best of three."""
+    """Start-up and labels of the tokens included, compiled code in the cache; the best of three.
+
+    Processor time, which on an idle machine is more than what passes on the clock: the labels are
+    made in a thread of their own.
+    """
     command = [sys.executable, "-c", PEAK, "census", str(path), "--json"]
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         result = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        spent = after.children_user + after.children_system
+        seconds.append(spent - before.children_user - before.children_system)
     facts: dict[str, Any] = json.loads(result.stdout)
     assert facts["n_unique"] == 49_141
     assert [group["population"] for group in facts["groups"]] == [7, 4, 2, 2]
     assert int(result.stderr.split()[-1]) * 1024 < LIMIT_BYTES
-    if (os.cpu_count() or 1) >= 2:
-        assert min(seconds) < LIMIT_SECONDS
+    assert min(seconds) < LIMIT_SECONDS

@@ -12,6 +12,7 @@ from deadtokens import __version__
 from deadtokens.cli import (
     comparing,
     counting,
+    diffing,
     fitting,
     inspecting,
     measuring,
@@ -21,6 +22,7 @@ from deadtokens.cli import (
     sweeping,
     testing,
     theorizing,
+    transferring,
 )
 from deadtokens.errors import DeadtokensError, plain
 
@@ -43,6 +45,7 @@ app.command()(comparing.compare)
 app.command()(reporting.report)
 app.command()(studying.study)
 app.command()(surveying.survey)
+app.command()(diffing.diff)
 app.command()(studying.demo)
 
 _debug = False
@@ -64,6 +67,7 @@ def main(
     """Which tokens of a language model are dead, and what do their vectors look like?"""
     global _debug
     _debug = debug
+    transferring.listen_to_transfers()
 
 
 def run() -> None:

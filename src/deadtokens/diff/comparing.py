@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from deadtokens.census import census
@@ -115,11 +117,18 @@ def _all_equal(first: Int64Array) -> bool:
     return bool((first == first[0]).all() and first[0] >= 0)
 
 
+def _same_tokens(a: Matrix, b: Matrix) -> bool:
+    """Whether rows need not be labelled twice: one tokenizer, and as many rows."""
+    if a.n_rows != b.n_rows or a.token_ids is not b.token_ids:
+        return False
+    files = isinstance(a.tokenizer, Path) and isinstance(b.tokenizer, Path)
+    return a.tokenizer is b.tokenizer or (files and a.tokenizer == b.tokenizer)
+
+
 def _texts(a: Matrix, b: Matrix) -> tuple[list[str] | None, int | None]:
     """Each row's token, and how many rows have another in B than in A."""
     labels_a = label_rows(a)
-    same_tokenizer = a.tokenizer is not None and a.tokenizer == b.tokenizer
-    labels_b = labels_a if same_tokenizer and a.n_rows == b.n_rows else label_rows(b)
+    labels_b = labels_a if _same_tokens(a, b) else label_rows(b)
     if labels_a is None or labels_b is None:
         known = labels_a or labels_b
         return (known.texts if known else None), None

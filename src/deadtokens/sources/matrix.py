@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SourceError
-from deadtokens.files import StoredTensor
+from deadtokens.files import PartedTensor, StoredTensor
 from deadtokens.formats import FLOAT32, FORMATS, Float32Array, Format
-from deadtokens.rows import RowChoice, RowCodes
+from deadtokens.rows import MadeRows, RowChoice, RowCodes
 from deadtokens.sources.quantised import can_dequantise, dequantised_rows, is_quantisation
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ def matrix_codes(tensor: StoredTensor) -> tuple[RowCodes, Format, Quantised | No
         SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.
     """
     fmt = check_matrix(tensor)
+    if isinstance(tensor, PartedTensor):
+        return _parted_codes(tensor, fmt), fmt, None
     array = tensor.read()
     if can_dequantise(tensor.dtype):
         codes = dequantised_rows(array, tensor.dtype, tensor.shape[1])
@@ -163,7 +165,15 @@ def matrix_codes(tensor: StoredTensor) -> tuple[RowCodes, Format, Quantised | No
     return array.view(fmt.code_dtype), fmt, None
 
 
-def _as_float32(array: npt.NDArray[Any], tensor: StoredTensor) -> npt.NDArray[np.float32]:
+def _parted_codes(tensor: PartedTensor, fmt: Format) -> RowCodes:
+    """The bit patterns of a tensor that is read part by part."""
+    rows = tensor.rows
+    if tensor.dtype == "float64":
+        return _as_float32(rows, tensor).view(fmt.code_dtype)
+    return MadeRows(rows.shape, lambda choice: rows[choice].view(fmt.code_dtype))
+
+
+def _as_float32(array: RowCodes, tensor: StoredTensor) -> npt.NDArray[np.float32]:
     narrow = np.empty(array.shape, dtype=np.float32)
     step = max(1, _BLOCK_BYTES // (8 * array.shape[1]))
     for start in range(0, array.shape[0], step):
