@@ -314,13 +314,15 @@ def rows_to_measure(matrix: Matrix, which: str | None = None) -> BoolArray:
     if which == "all":
         return np.ones(matrix.n_rows, dtype=np.bool_)
     if which != "duplicates":
-        raise SelectionError(f"rows {which!r}", remedy="use 'duplicates' or 'all'")
+        raise SelectionError(
+            f"rows {which!r}", remedy="use 'duplicates', 'all' or, of a whole matrix, 'cluster'"
+        )
     mask = census(matrix).mask
     if not mask.any():
         raise SelectionError(
             f"nothing to measure: no two of the {matrix.n_rows:,} rows are equal",
             where=matrix.source,
-            remedy="use --rows all, or choose rows with --mask",
+            remedy="use --rows all or cluster, or choose rows with --mask",
         )
     return mask
 

@@ -138,7 +138,7 @@ class _Cut:
         """The rows inside, ascending; none without a void."""
         if self.void is None:
             return self.usable[:0]
-        distances = self.ordering.distances
+        distances: Float64Array | Int64Array = self.ordering.distances
         if self.void.measure == "lattice steps" and self.ordering.steps is not None:
             distances = self.ordering.steps
         return self.usable[distances[self.usable] <= self.void.inside]
@@ -182,7 +182,7 @@ def _black_hole(matrix: Matrix, found: Census) -> list[_Probe]:
 def _dense(matrix: Matrix, among: BoolArray, workers: int | None) -> list[_Probe]:
     """The densest spots among some rows."""
     sketch = sketches(matrix, random_signs(matrix.n_dimensions), WIDTH, workers)
-    rows = np.flatnonzero(among & sketch.any(axis=1))
+    rows = np.flatnonzero(among & sketch.any(axis=1) & np.isfinite(sketch).all(axis=1))
     return [
         _Probe(int(spot.rows[0]), spot.origin, spot.rows, mean_of(matrix, spot.rows))
         for spot in dense_spots(sketch, rows, workers)
@@ -230,13 +230,19 @@ def _cut(probe: _Probe, ordering: Ordering, finite: BoolArray) -> _Cut:
 
 
 def _with_other_measure(cut: _Cut) -> Void | None:
-    """The void, with the distances on either side in the measure that did not decide."""
-    if cut.void is None or cut.ordering.steps is None:
+    """The void, with the distances on either side in the measure that did not decide.
+
+    Lattice steps are left out where they are many inside: coordinates next to zero make them.
+    """
+    steps = cut.ordering.steps
+    if cut.void is None or steps is None:
         return cut.void
-    other: Float64Array | Int64Array = cut.ordering.steps
+    inside = np.isin(cut.usable, cut.inside, assume_unique=True)
+    other: Float64Array | Int64Array = steps
     if cut.void.measure == "lattice steps":
         other = cut.ordering.distances
-    inside = np.isin(cut.usable, cut.inside, assume_unique=True)
+    elif steps[cut.inside].max() > cut.ordering.close:
+        return cut.void
     return replace(
         cut.void,
         other_inside=float(other[cut.usable[inside]].max()),
@@ -251,6 +257,11 @@ def _reason(cut: _Cut) -> str:
         return f"no cluster: of {n:,} rows that are finite and not zero none can be told from most"
     if not distances.any():
         return f"no cluster: all {n:,} rows that are finite and not zero are equal"
+    if distances.max() <= cut.ordering.resolution:
+        return (
+            f"no cluster: all {n:,} rows that are finite and not zero lie within "
+            f"{cut.ordering.resolution:.3g}, which rounding alone makes: no other rows are there"
+        )
     beyond = find_void_beyond_median(
         cut.ordering.distances, cut.usable, cut.ordering.resolution, "Euclidean"
     )
@@ -280,7 +291,7 @@ def dead_rows(matrix: Matrix, found: Census, search: ClusterSearch) -> DeadRows:
     words = {"cluster": "in the cluster", "black hole": "equal to another (no cluster was found)"}
     parts = [f"{int(alike.sum()):,} {words[name]}"] if alike.any() else []
     parts += [f"{int(search.zero.sum()):,} zero"] if search.zero.any() else []
-    return DeadRows(evidence > 0, ", ".join(parts) or "no row equals another, and no void", evidence)
+    return DeadRows(evidence > 0, ", ".join(parts) or "none: no void, no equal rows", evidence)
 
 
 def merging(matrix: Matrix, target: Format, *, workers: int | None = None) -> int:
@@ -307,7 +318,7 @@ def _rounder(matrix: Matrix, target: Format) -> Callable[[RowChoice], Codes]:
     if storage.bits > 16:
         return lambda rows: target.round(storage.values(codes[rows]))
     every = np.arange(1 << storage.bits).astype(storage.code_dtype)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # of NaN
         table = target.round(storage.values(every))
     return lambda rows: np.asarray(table[codes[rows]])
 

@@ -70,8 +70,7 @@ class Observation:
             )
         if self.format is not None and self.format != specification["format"]:
             notes.append(
-                f"the cluster lies on the {self.format} lattice, the trials on "
-                f"{specification['format']}"
+                f"the cluster's numbers are {self.format}, the trials' {specification['format']}"
             )
         if self.epsilon is not None and self.epsilon != specification["epsilon"]:
             for name in IN_EPSILON:

