@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from containers import write_index, write_tensors
+from gguf_files import tensor_of, write_gguf
+from hub_server import Repository, running_hub
+from huggingface_hub import close_session, constants
 from made_models import NEAR, TWINS, ZEROS, dead_matrix, tied_model, untied_model
 
 from deadtokens import inventory
@@ -66,6 +69,29 @@ def test_a_row_per_source_in_their_order(sources: list[str]) -> None:
     assert lines[2].named is None
     assert [line.format for line in lines[:7]] == ["float16"] * 5 + ["float32", "float16"]
     assert (lines[6].vocabulary, lines[6].distinct, lines[6].black_holes) == (300, 253, 31)
+
+
+def test_every_kind_of_source(
+    sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file of each other kind, and of a model on a hub, the same rows are dead."""
+    h5py = pytest.importorskip("h5py")
+    rows = dead_matrix()
+    gguf = write_gguf(tmp_path / "m.gguf", {"token_embd.weight": tensor_of(rows)})
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["lm_head/weight"] = rows
+    held = {path.name: path.read_bytes() for path in Path(sources[0]).iterdir()}
+    with running_hub({"someone/model": Repository(held)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("DEADTOKENS_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+        wanted = [str(gguf), str(tmp_path / "m.h5"), "hf:someone/model", "hf:someone/else"]
+        lines = survey(wanted, tmp_path / "out")
+        close_session()
+    for line in lines[:3]:
+        assert (line.error, line.vocabulary, line.dead) == ("", 272, 21)
+    assert lines[2].dead_named == 3
+    assert "someone/else" in lines[3].error
 
 
 def test_a_survey_goes_on_where_it_stopped(

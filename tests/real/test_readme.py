@@ -14,6 +14,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_example_is_the_programs_output() -> None:
-    command = [sys.executable, ROOT / "docs" / "generate_example.py", "--check", "--real"]
+    command = [sys.executable, str(ROOT / "docs" / "generate_example.py"), "--check", "--real"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
