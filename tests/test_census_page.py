@@ -39,7 +39,7 @@ HOSTILE = ["<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\u202egnp.exe", "
 def census_of(model: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     taken = take_inventory(dt.open_matrix(model))
-    write_inventory(folder, taken, take_both(taken))
+    write_inventory(folder, taken, take_both(taken).untied)
     return folder
 
 

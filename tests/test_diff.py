@@ -26,11 +26,11 @@ from deadtokens.cli import diffing
 from deadtokens.diff import Diff, GroupChange, diff
 from deadtokens.diff.blocks import distances
 from deadtokens.diff.files import write_diff
-from deadtokens.errors import DeadtokensError, SelectionError
+from deadtokens.errors import DeadtokensError, SelectionError, plain
 from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Format
 from deadtokens.rows import MadeRows
 from deadtokens.sources import Matrix, Quantised
-from deadtokens.writing import spreadsheet_safe
+from deadtokens.writing import spreadsheet_safe, spreadsheet_text
 
 NAN = float("nan")
 
@@ -496,7 +496,7 @@ def test_files(tmp_path: Path) -> None:
         "row", "group_a", "population_a", "group_b", "population_b", "moved", "steps", "change",
         "group_change", "token",
     ]  # fmt: skip
-    assert [row["token"] for row in rows] == ["'=1+1", "'@b", "'-c", "'+d", "'\te", "f"]
+    assert [row["token"] for row in rows] == ["'=1+1", "'@b", "'-c", "'+d", "\\te", "f"]
     assert list(rows[0].values())[:9] == ["0", "0", "3", "", "1", "0.0", "0", "left", "split"]
     assert list(rows[5].values())[:5] == ["5", "", "1", "0", "3"]
     groups = read(tmp_path / "diff_groups.csv")
@@ -517,16 +517,19 @@ def test_files(tmp_path: Path) -> None:
         ("+1", "'+1"),
         ("-1", "'-1"),
         ("@x", "'@x"),
-        ("\tx", "'\tx"),
-        ("\rx", "'\rx"),
+        ("\tx", "\\tx"),
+        ("\r=x", "\\r=x"),
+        ("\x1b[2J", "\\x1b[2J"),
         ("x=1", "x=1"),
-        ("'=1", "'=1"),
+        ("'=1", "''=1"),
+        ("'s", "'s"),
         ("", ""),
         (" =1", " =1"),
     ],
 )
 def test_cells_that_a_spreadsheet_would_run(text: str, cell: str) -> None:
     assert spreadsheet_safe(text) == cell
+    assert spreadsheet_text(cell) == plain(text)
 
 
 # --- the command ---

@@ -14,12 +14,14 @@ from safetensors import safe_open
 
 from deadtokens import exports
 from deadtokens.census import census, snowball_of
-from deadtokens.census_files import write_census
+from deadtokens.census_files import write_inventory
 from deadtokens.exports import write_cluster, write_measurement
 from deadtokens.formats import BFLOAT16
+from deadtokens.inventory import take_inventory
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix, open_matrix
 from deadtokens.statistics import Measurement, measure
+from deadtokens.writing import Written
 
 CONTRACT = [
     "trial_id",
@@ -64,19 +66,24 @@ def read_safetensors(path: Path) -> tuple[dict[str, AnyArray], dict[str, str]]:
 # --- census ---
 
 
+def write_census(folder: Path, matrix: Matrix) -> list[Written]:
+    return write_inventory(folder, take_inventory(matrix), None)
+
+
 def test_census_files(tmp_path: Path, matrix: Matrix, values: npt.NDArray[np.float32]) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    written = write_census(folder, matrix, census(matrix))
+    written = write_census(folder, matrix)
     assert [file.path.name for file in written] == [
-        "census.csv", "mask.safetensors", "centroid.safetensors"
-    ]  # fmt: skip
+        *("census.csv", "mask.safetensors", "centroid.safetensors"),
+        *("tokens.csv", "void.csv", "census.json"),
+    ]
     expected = sorted((row, g, len(rows)) for g, rows in enumerate(GROUPS) for row in rows)
     lines = (folder / "census.csv").read_text().splitlines()
     assert lines == ["row,group,population"] + [",".join(map(str, line)) for line in expected]
 
     tensors, _ = read_safetensors(folder / "mask.safetensors")
-    assert tensors.keys() == {"mask", "finite"}
+    assert tensors.keys() == {"mask", "finite", "cluster", "zero", "dead"}
     assert tensors["finite"].all()
     assert tensors["mask"].dtype == np.bool_
     assert np.flatnonzero(tensors["mask"]).tolist() == GROUPED
@@ -94,9 +101,9 @@ def test_census_files(tmp_path: Path, matrix: Matrix, values: npt.NDArray[np.flo
 
 
 def test_what_is_said_of_the_files_is_in_them(tmp_path: Path, matrix: Matrix) -> None:
-    said = {file.path.name: file.content for file in write_census(tmp_path, matrix, census(matrix))}
+    said = {file.path.name: file.content for file in write_census(tmp_path, matrix)}
     assert said["census.csv"] == "6 rows x 3 columns"
-    assert said["mask.safetensors"] == "mask 12, finite 12"
+    assert said["mask.safetensors"] == "mask 12, finite 12, cluster 12, zero 12, dead 12"
     assert said["centroid.safetensors"] == "centroid 6"
 
 
@@ -104,7 +111,7 @@ def test_census_names_tokens_where_rows_are_not_tokens(tmp_path: Path, matrix: M
     tokens = np.arange(100, 112)
     tokens[9] = -1
     tokened = replace(matrix, token_ids=tokens)
-    write_census(tmp_path, tokened, census(tokened))
+    write_census(tmp_path, tokened)
     lines = read_csv(tmp_path / "census.csv")
     assert list(lines[0]) == ["row", "group", "population", "token_id"]
     assert {int(line["row"]): int(line["token_id"]) for line in lines} == {
@@ -114,9 +121,9 @@ def test_census_names_tokens_where_rows_are_not_tokens(tmp_path: Path, matrix: M
 
 def test_census_without_equal_rows(tmp_path: Path, matrix: Matrix) -> None:
     """An earlier census's centroid must not be left to pass for this one's."""
-    write_census(tmp_path, matrix, census(matrix))
+    write_census(tmp_path, matrix)
     distinct = replace(matrix, codes=matrix.codes[[0, 1, 2]])
-    written = write_census(tmp_path, distinct, census(distinct))
+    written = write_census(tmp_path, distinct)
     assert {file.path.name for file in written} == {path.name for path in tmp_path.iterdir()} - {
         "model.npy"
     }

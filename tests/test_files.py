@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,6 +169,17 @@ LIES: dict[str, tuple[object, str]] = {
     "shape overflowing": (entry(shape=[2**62, 2**62]), "but has 16"),
     "shape wrapping to 16 bytes": (entry(shape=[2**62 + 1, 4]), "but has 16"),
     "shape beyond int64": (entry(shape=[2**64, 0]), "not a dtype, a shape"),
+    "shape of 65 axes": (entry(shape=[1] * 65), "malformed: 'x' has a shape of 65 axes, above 64"),
+    "shape of 300 large axes": (
+        entry(shape=[2**62] * 300, data_offsets=[0, 0]),
+        "a shape of 300 axes",
+    ),
+    "shape of 64 large axes": (entry(shape=[2**62] * 64), "but has 16"),
+    "shape of 65 axes, unknown dtype": (entry(shape=[1] * 65, dtype="F7"), "a shape of 65 axes"),
+    "name of half a character": (
+        b'{"\\ud800.lm_head.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}',
+        "malformed: a tensor is called '\\ud800.lm_head.weight', which is not text",
+    ),
     "shape of floats": (entry(shape=[2.0, 2.0]), "not a dtype, a shape"),
     "shape of booleans": (entry(shape=[True, 4]), "not a dtype, a shape"),
     "shape of strings": (entry(shape=["2", "2"]), "not a dtype, a shape"),
@@ -204,6 +216,29 @@ def test_header_that_lies(tmp_path: Path, lie: str) -> None:
     header, expected = LIES[lie]
     path = write_header(tmp_path / "a.safetensors", header, bytes(16))
     assert expected in refusal(path)
+
+
+def test_a_shape_of_many_axes_is_refused_at_once(tmp_path: Path) -> None:
+    header = entry(shape=[2**62] * 80_000)
+    start = time.process_time()
+    path = write_header(tmp_path / "a.safetensors", header, bytes(16))
+    assert "a shape of 80,000 axes" in refusal(path)
+    assert time.process_time() - start < 3  # their product takes some 20 s
+
+
+@pytest.mark.parametrize("character", ["\\ud83d\\ude00", "\\u0000", "\\u00e9"])
+def test_names_that_are_text_are_taken(tmp_path: Path, character: str) -> None:
+    header = json.dumps(entry()).replace("x", character).encode()
+    path = write_header(tmp_path / "a.safetensors", header, bytes(16))
+    assert list(read_tensors(path)) == [json.loads(f'"{character}"')]
+
+
+@pytest.mark.parametrize("name", [b"\xff.weight", b"\xed\xa0\x80.weight"])
+def test_hdf5_names_that_are_not_text(tmp_path: Path, name: bytes) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(name, data=np.ones((2, 2), np.float32))
+    assert "not a readable HDF5 file" in refusal(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("length", [200, 2**31, 2**63, 2**64 - 1])
@@ -421,6 +456,12 @@ def npy_header(descr: str = "'<f4'", shape: str = "(2, 2)", rest: str = "") -> s
 )
 def test_npy_header_that_lies(tmp_path: Path, header: str) -> None:
     refusal(write_npy_header(tmp_path / "x.npy", header, bytes(16)))
+
+
+@pytest.mark.parametrize("shape", [f"({f'{2**62}, ' * 300})", f"({'0, ' * 65})"])
+def test_npy_shape_of_many_axes(tmp_path: Path, shape: str) -> None:
+    path = write_npy_header(tmp_path / "a.npy", npy_header(shape=shape) + "\n", b"")
+    assert re.search(r"malformed: 'a' has a shape of (300|65) axes, above 64", refusal(path))
 
 
 @pytest.mark.parametrize("container", ["npy", "npz"])

@@ -371,6 +371,39 @@ def test_giant_arrays(of: int, count: int) -> None:
     assert "truncated or malformed" in refusal(with_entry(b"k", array_header(of, count)))
 
 
+def nested(*counts: int) -> bytes:
+    """A header of one key for each count, of as many empty arrays in an array."""
+    empty = struct.pack("<IQ", g.UINT8, 0)
+    entries = [
+        g.string(f"k{i}") + array_header(g.ARRAY, count) + empty * count
+        for i, count in enumerate(counts)
+    ]
+    raw = b"".join(entries)
+    return gguf_bytes({}, raw_entries=raw, counts=(0, len(counts))) + bytes(64)
+
+
+@pytest.mark.parametrize("counts", [(100_001,), (1_000_000,), (60_000, 40_001)])
+def test_arrays_of_many_empty_arrays(counts: tuple[int, ...]) -> None:
+    data = nested(*counts)
+    with pytest.raises(SourceError, match="malformed: more than 100,000 arrays within arrays"):
+        parse("test", data, len(data))
+
+
+def test_as_many_arrays_within_arrays_as_are_read() -> None:
+    data = nested(60_000, 40_000)
+    metadata = parse("test", data, len(data)).metadata
+    assert [len(value) for value in metadata.values()] == [60_000, 40_000]
+
+
+@pytest.mark.parametrize("name", [b"\xff.weight", b"\xed\xa0\x80.weight"])
+def test_names_are_text_whatever_their_bytes(name: bytes) -> None:
+    """Not UTF-8, and half a character as UTF-8 would spell it."""
+    entry = struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, 0, 0, 0)
+    data = gguf_bytes({}, raw_entries=entry, counts=(1, 0)) + bytes(64)
+    (held,) = parse("test", data, len(data)).regions
+    assert held.encode().endswith(b".weight")
+
+
 @pytest.mark.parametrize("count", BIG)
 def test_giant_counts_and_lengths(count: int) -> None:
     assert "truncated or malformed" in refusal(gguf_bytes({}, counts=(count, 0)))
@@ -579,15 +612,13 @@ def test_tied_and_untied_models(tmp_path: Path) -> None:
     names = "token_embd.weight", "blk.0.attn_output.weight", "token_embd_norm.weight"
     tied = open_model(model_file(tmp_path / "tied.gguf", *names))
     assert tied.tied is True
-    assert tied.both() is None
+    assert tied.both_names() == ()
     assert tied.choose().tensor.name == "token_embd.weight"
     assert "GGUF leaves it out where they are tied" in tied.choose().reason
     untied = open_model(model_file(tmp_path / "untied.gguf", *names, WEIGHT, "cls.output.weight"))
     assert untied.tied is False
     assert untied.choose().tensor.name == WEIGHT
-    both = untied.both()
-    assert both is not None
-    assert [matrix.tensor for matrix in both] == ["token_embd.weight", WEIGHT]
+    assert untied.both_names() == ("token_embd.weight", WEIGHT)
     other = open_model(model_file(tmp_path / "other.gguf", "v.patch_embd.weight"))
     assert other.tied is None
 

@@ -26,8 +26,9 @@ from huggingface_hub import close_session, constants
 import deadtokens as dt
 from deadtokens.errors import SourceError
 from deadtokens.listening import Listener, Reached, listen
-from deadtokens.sources import cache, inspect, open_model, transfer
+from deadtokens.sources import cache, inspect, open_model, repository, transfer
 from deadtokens.sources.cache import cache_folder, safe_name
+from deadtokens.tokens import reading
 
 V, D = 1200, 128
 PROBE = 1 << 16  # what is asked for first of a safetensors file
@@ -372,6 +373,8 @@ KILLED = """
     from deadtokens.listening import Listener, listen
     from deadtokens.sources import cache
 
+    cache.PIECE_BYTES = 1 << 16
+
     def reached(done):
         if done >= 200_000:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -390,11 +393,73 @@ def test_a_killed_process_is_gone_on_from(hub: Hub, embed: npt.NDArray[ml_dtypes
     environment = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1"}
     assert subprocess.run(command, env=environment, check=False).returncode == -9
     (part,) = (path for path in cached() if path.suffix == ".part")
-    kept = part.stat().st_size
-    assert 100_000 < kept <= embed.nbytes
+    kept = int(part.with_name(f"{part.name}.flushed").read_bytes())
+    assert 3 << 16 == kept <= part.stat().st_size  # the last piece that was whole
     hub.forget()
     assert np.array_equal(dt.open_matrix(SOURCE).codes[:], embed.view(np.uint16))
     assert hub.sent_of["model.safetensors"] == embed.nbytes - kept
+
+
+def interrupted(hub: Hub) -> Path:
+    """The part of a transfer that was given up after 80,000 bytes."""
+    model = open_model(SOURCE)
+    hub.fail("/cdn/", *[Fault(drop_after=20_000)] * 4)
+    with pytest.raises(SourceError, match="4 times in a row"):
+        model.matrix()
+    (part,) = (path for path in cached() if path.suffix == ".part")
+    hub.forget()
+    return part
+
+
+@pytest.mark.parametrize("length", [80_001, 200_000, 2 * V * D])
+def test_a_loss_of_power_leaves_no_zeros(
+    hub: Hub, embed: npt.NDArray[ml_dtypes.bfloat16], length: int
+) -> None:
+    """A part has its length again, and zeros where its blocks were still to be written."""
+    os.truncate(interrupted(hub), length)
+    assert np.array_equal(dt.open_matrix(SOURCE).codes[:], embed.view(np.uint16))
+    assert hub.sent_of["model.safetensors"] == embed.nbytes - 80_000
+    assert not [path for path in cached() if ".part" in path.name]
+
+
+@pytest.mark.parametrize("mark", [None, b"", bytes(20), b"%020d" % (2 * V * D)])
+def test_a_part_is_believed_no_more_than_its_mark(
+    hub: Hub, embed: npt.NDArray[ml_dtypes.bfloat16], mark: bytes | None
+) -> None:
+    part = interrupted(hub)
+    place = part.with_name(f"{part.name}.flushed")
+    assert int(place.read_bytes()) == 80_000
+    place.unlink()
+    if mark is not None:
+        place.write_bytes(mark)
+    known = part.stat().st_size if mark and int(mark.strip(b"\0") or 0) else 0
+    assert np.array_equal(dt.open_matrix(SOURCE).codes[:], embed.view(np.uint16))
+    assert hub.sent_of["model.safetensors"] == embed.nbytes - known
+
+
+def test_a_part_that_begins_anew_is_marked_before_it_is_cut(hub: Hub, tmp_path: Path) -> None:
+    """The server forgets ranges: the mark of what was there is not one of what comes."""
+    hub.repositories[NAME] = Repository({"tokenizer.json": b"0123456789"})
+    file = transfer.RemoteFile(f"{hub.url}/{NAME}/resolve/main/tokenizer.json", "here", 10)
+    place, mark = tmp_path / "x", tmp_path / "x.part.flushed"
+    hub.fail("tokenizer", Fault(drop_after=6), *[Fault(drop_after=0)] * 3)
+    with pytest.raises(SourceError, match="4 times in a row"):
+        cache.fetch(file, place, 0, None, "it")
+    assert (int(mark.read_bytes()), (tmp_path / "x.part").read_bytes()) == (6, b"012345")
+    marks: list[tuple[int, int]] = []
+
+    @contextlib.contextmanager
+    def watching(_label: str, _total: int | None, _done: int) -> Iterator[Reached]:
+        yield lambda n_bytes: marks.append((int(mark.read_bytes()), n_bytes))
+
+    listen(Listener(transfer=watching))
+    try:
+        hub.fail("tokenizer", Fault(whole=True))
+        assert cache.fetch(file, place, 0, None, "it").read_bytes() == b"0123456789"
+    finally:
+        listen(None)
+    assert marks == [(0, 10)]
+    assert not mark.exists()
 
 
 def test_many_at_once_transfer_it_once(hub: Hub, embed: npt.NDArray[ml_dtypes.bfloat16]) -> None:
@@ -603,7 +668,7 @@ def test_a_disk_that_fills_up(embed: npt.NDArray[ml_dtypes.bfloat16]) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     tensors = [path for path in cached() if path.parent.name == "tensors"]
-    assert [path.suffix for path in tensors] == [".part"]
+    assert [path.suffix for path in tensors] == [".part", ".flushed"]
     assert np.array_equal(model.matrix().codes[:], embed.view(np.uint16))
 
 
@@ -691,6 +756,34 @@ def test_torch_files_are_not_fetched_without_torch(
     hub.repositories[NAME] = Repository({"pytorch_model.bin": bytes(100)})
     assert fails(SOURCE).endswith("pip install 'deadtokens[torch]'")
     assert "pytorch_model.bin" not in hub.sent_of
+
+
+SMALL_FILES = ["config.json", "model.safetensors.index.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("sizes", [True, False], ids=["listed", "not listed"])
+@pytest.mark.parametrize("name", SMALL_FILES)
+def test_small_files_that_are_large_are_not_fetched(
+    hub: Hub,
+    files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    sizes: bool,
+) -> None:
+    monkeypatch.setattr(repository, "_MOST_JSON_BYTES", 3_000_000)
+    monkeypatch.setattr(repository, "_MOST_TOKENIZER_BYTES", 3_000_000)
+    files = files | {name: b'{"weight_map": {}}' + b" " * 30_000_000}
+    hub.repositories[NAME] = Repository(files, sizes=sizes)
+    refused = fails(SOURCE)
+    assert f"{SOURCE}/{name}: 30,000,0" in refused
+    assert "too large: 3,000,000 are the most" in refused
+    assert hub.sent_of.get(name, 0) < (1 if sizes else 20_000_000)  # what lay in buffers
+    assert all(path.stat().st_size < 1_000_000 for path in cached())
+
+
+def test_the_most_that_is_fetched_of_small_files() -> None:
+    assert repository._MOST_JSON_BYTES == 100_000_000
+    assert repository._MOST_TOKENIZER_BYTES == reading._MAX_BYTES
 
 
 # --- from the command line ---

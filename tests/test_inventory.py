@@ -20,6 +20,7 @@ from made_models import (
 
 import deadtokens as dt
 from deadtokens.inventory import (
+    Both,
     Inventory,
     composition,
     dead_tokens,
@@ -104,7 +105,7 @@ def test_without_a_tokenizer_there_are_no_labels(tmp_path: Path) -> None:
 def test_untied_matrices_are_both_looked_at(tmp_path: Path) -> None:
     taken = take_inventory(dt.open_matrix(untied_model(tmp_path / "m")))
     assert taken.matrix.tensor == "lm_head.weight"
-    untied = take_both(taken)
+    untied = take_both(taken).untied
     assert untied is not None
     assert untied.written is taken
     assert untied.read.matrix.tensor == "model.embed_tokens.weight"
@@ -119,8 +120,8 @@ def test_untied_matrices_are_both_looked_at(tmp_path: Path) -> None:
 
 
 def test_tied_matrices_are_one(taken: Inventory) -> None:
-    assert take_both(taken) is None
-    assert take_both(take_inventory(dt.open_matrix("builtin:whisper-tiny.en"))) is None
+    assert take_both(taken) == Both()
+    assert take_both(take_inventory(dt.open_matrix("builtin:whisper-tiny.en"))) == Both()
 
 
 def test_the_other_matrix_is_not_transferred_unasked(tmp_path: Path) -> None:
@@ -139,6 +140,35 @@ def test_the_other_matrix_is_not_transferred_unasked(tmp_path: Path) -> None:
     }
     remote = replace(matrix.model, tensors=tensors, remote=True)
     taken = take_inventory(replace(matrix, model=remote))
-    assert take_both(taken) is None
+    assert "add --both" in take_both(taken).unread
     with pytest.raises(AssertionError, match="transferred"):
         take_both(taken, transfer=True)
+
+
+def test_a_matrix_that_cannot_be_read_does_not_stop_the_other(tmp_path: Path) -> None:
+    tensors = {
+        "lm_head.weight": dead_matrix(),
+        "model.embed_tokens.weight": np.zeros((272, 48), np.int8),
+    }
+    folder = write_model(tmp_path / "m", tensors, tied=False)
+    both = take_both(take_inventory(dt.open_matrix(folder)))
+    assert both.untied is None
+    assert "dtype I8" in both.unread
+
+
+def test_rows_beyond_the_shorter_matrix_are_listed(tmp_path: Path) -> None:
+    """And what is told of a row is that of the matrix it is dead in."""
+    read = np.random.default_rng(6).normal(0, 0.05, (300, 48)).astype(np.float16)
+    read[280:] = read[3]
+    tensors = {"model.embed_tokens.weight": read, "lm_head.weight": dead_matrix()}
+    folder = write_model(tmp_path / "m", tensors, tied=False)
+    taken = take_inventory(dt.open_matrix(folder))
+    untied = take_both(taken).untied
+    assert untied is not None
+    lines = {token.row: token for token in dead_tokens(taken, untied)}
+    assert sorted(lines) == sorted({3, *range(280, 300), *TWINS, *NEAR, *ZEROS})
+    assert len(lines) == sum(untied.counts.values())
+    for row in (3, 299):
+        assert (lines[row].dead_in, lines[row].population) == ("input", 21)
+        assert lines[row].evidence in ("black hole", "cluster")
+        assert lines[row].norm == pytest.approx(float(np.linalg.norm(read[3].astype(float))))

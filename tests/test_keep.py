@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from made_models import NEAR, TWINS, ZEROS, tied_model, untied_model
+import pytest
+from made_models import NEAR, TWINS, ZEROS, tied_model, tokenizer, untied_model
 
 import deadtokens as dt
-from deadtokens.inventory import take_both, take_inventory
+from deadtokens.errors import SelectionError
+from deadtokens.inventory import Both, take_both, take_inventory
 from deadtokens.keep import keep_map
 
 DEAD = sorted((*TWINS, *NEAR, *ZEROS))
@@ -18,7 +21,7 @@ DEAD = sorted((*TWINS, *NEAR, *ZEROS))
 
 def test_the_map_drops_the_dead_and_keeps_the_order(tmp_path: Path) -> None:
     taken = take_inventory(dt.open_matrix(tied_model(tmp_path / "m")))
-    kept = keep_map(taken)
+    kept = keep_map(taken, Both())
     old = [row for row in range(272) if row not in DEAD]
     assert kept.kept.tolist() == old
     assert np.flatnonzero(kept.old_to_new < 0).tolist() == DEAD
@@ -35,7 +38,7 @@ def test_of_untied_matrices_only_what_is_dead_in_both_is_dropped(tmp_path: Path)
 
 def test_caveats_say_what_breaks(tmp_path: Path) -> None:
     taken = take_inventory(dt.open_matrix(tied_model(tmp_path / "m")))
-    text = "\n".join(keep_map(taken).caveats)
+    text = "\n".join(keep_map(taken, Both()).caveats)
     # Of 272 rows, those from the first dead one on that stay change their id.
     assert f"{sum(row not in DEAD for row in range(192, 272))} ids from 192 on change" in text
     assert "a multiple of 16" in text  # 272 is one, 251 is not
@@ -49,16 +52,18 @@ def test_caveats_say_what_breaks(tmp_path: Path) -> None:
 
 def test_kept_tokens_merged_out_of_dropped_ones_are_counted(tmp_path: Path) -> None:
     taken = take_inventory(dt.open_matrix(tied_model(tmp_path / "m")))
-    assert "merged out of" not in "\n".join(keep_map(taken).caveats)
+    assert "merged out of" not in "\n".join(keep_map(taken, Both()).caveats)
     # "ab" (256) is a part of "abc" (257); "x" (120) of "xy" (259), which goes too.
     rows = np.isin(np.arange(272), [256, 120, 259])
     gone = replace(taken, dead=replace(taken.dead, rows=rows))
-    assert "1 kept tokens are merged out of a dropped one" in "\n".join(keep_map(gone).caveats)
+    assert "1 kept tokens are merged out of a dropped one" in "\n".join(
+        keep_map(gone, Both()).caveats
+    )
 
 
 def test_nothing_dead_nothing_dropped() -> None:
     rows = np.random.default_rng(0).normal(0, 1, (50, 8)).astype(np.float32)
-    kept = keep_map(take_inventory(dt.open_matrix(rows)))
+    kept = keep_map(take_inventory(dt.open_matrix(rows)), Both())
     assert kept.kept.tolist() == kept.old_to_new.tolist() == list(range(50))
     assert kept.bytes_saved == 0
     assert kept.caveats == ("No row is dead, so that nothing is dropped and no id changes.",)
@@ -67,5 +72,35 @@ def test_nothing_dead_nothing_dropped() -> None:
 def test_without_a_tokenizer_it_says_what_is_not_known() -> None:
     rows = np.random.default_rng(0).normal(0, 1, (50, 8)).astype(np.float32)
     rows[40:] = rows[0]
-    text = "\n".join(keep_map(take_inventory(dt.open_matrix(rows))).caveats)
+    text = "\n".join(keep_map(take_inventory(dt.open_matrix(rows)), Both()).caveats)
     assert "--tokenizer" in text
+
+
+def test_a_token_with_another_way_is_not_cut(tmp_path: Path) -> None:
+    """As score-based vocabularies list every way: "abc" is still made of "ab" and "c"."""
+    folder = tied_model(tmp_path / "m")
+    facts = tokenizer()
+    facts["model"]["merges"] += [["b", "c"], ["a", "bc"]]
+    facts["model"]["vocab"]["bc"] = facts["model"]["vocab"].pop("qz")
+    facts["model"]["merges"].remove(["q", "z"])
+    (folder / "tokenizer.json").write_text(json.dumps(facts))
+    taken = take_inventory(dt.open_matrix(folder))
+    gone = replace(taken, dead=replace(taken.dead, rows=np.arange(272) == 260))  # "bc"
+    assert "merged out of" not in "\n".join(keep_map(gone, Both()).caveats)
+
+
+def test_bytes_saved_are_those_stored(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(0, 1, (50, 8)).astype(np.float32).astype(np.float64)
+    rows[40:] = rows[0]
+    np.save(tmp_path / "rows.npy", rows)
+    kept = keep_map(take_inventory(dt.open_matrix(tmp_path / "rows.npy")), Both())
+    assert kept.bytes_saved == 11 * 8 * 8
+
+
+def test_no_map_where_one_matrix_was_not_looked_at_or_rows_are_no_ids(tmp_path: Path) -> None:
+    taken = take_inventory(dt.open_matrix(tied_model(tmp_path / "m")))
+    with pytest.raises(SelectionError, match=r"dead in both matrices.*add --both"):
+        keep_map(taken, Both(unread="lm_head.weight was not transferred"))
+    whisper = take_inventory(dt.open_matrix("builtin:whisper-tiny.en"))
+    with pytest.raises(SelectionError, match="give the whole model"):
+        keep_map(whisper, Both())

@@ -60,7 +60,7 @@ def test_projections_equal_their_plain_twin(width: int) -> None:
 
 
 def test_known_distances() -> None:
-    """Ordinals across zero; and only the row of two zeros, one negative, is a row of zeros."""
+    """And only the row of two zeros, one negative, is a row of zeros."""
     codes = np.array([[0x3F80, 0x4000], [0x8001, 0x0000], [0x8000, 0x0000]], np.uint16)
     fmt = FORMATS["bfloat16"]
     centre = np.array([1.0, 2.0])

@@ -290,7 +290,7 @@ def test_broken_index(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ([], "no .safetensors file or index in this folder"),
+        ([], "no model file (.safetensors, .gguf, .bin, .pt) or index in this folder"),
         (["a.safetensors", "b.safetensors"], "several model files and no single index: a.safe"),
     ],
 )

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,53 @@ def test_mappings_without_end(torch: Any, tmp_path: Path) -> None:
         twice = {"a": twice, "b": twice}
     torch.save(twice, tmp_path / "b.pt")
     assert "more than 200,000 tensors and mappings" in refusal(tmp_path / "b.pt")
+
+
+def pickled_depth(depth: int) -> bytes:
+    """A pickle of so many mappings within each other, written byte by byte."""
+    return b"\x80\x02" + b"}X\x01\x00\x00\x00a" * depth + b"}" + b"s" * depth + b"."
+
+
+@slow
+@pytest.mark.parametrize("depth", [64, 200_000])
+def test_mappings_too_deep(torch: Any, tmp_path: Path, depth: int) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({EMBED: torch.ones(2, 2)}, path)
+    pickled = pickled_depth(depth)
+    rewritten(path, lambda name, content: pickled if name.endswith("data.pkl") else content)
+    start = time.process_time()
+    assert "mappings within mappings, more than 64 deep" in refusal(path)
+    assert time.process_time() - start < 10
+
+
+@slow
+def test_mappings_as_deep_as_allowed(torch: Any, tmp_path: Path) -> None:
+    held: dict[str, Any] = {EMBED: torch.ones(2, 2)}
+    for _ in range(63):
+        held = {"a": held}
+    torch.save(held, tmp_path / "a.pt")
+    assert list(read_tensors(tmp_path / "a.pt")) == ["a." * 63 + EMBED]
+
+
+@slow
+def test_one_mapping_in_many_places(torch: Any, tmp_path: Path) -> None:
+    """20,000 times 20,000 entries that are no tensors, and as many that are."""
+    numbers = dict.fromkeys(range(20_000), 1)
+    torch.save({"x": torch.ones(1), **{str(i): numbers for i in range(20_000)}}, tmp_path / "a.pt")
+    start = time.process_time()
+    assert list(read_tensors(tmp_path / "a.pt")) == ["x"]
+    assert time.process_time() - start < 10
+    tensors = dict.fromkeys(range(20_000), torch.ones(1))
+    torch.save({str(i): tensors for i in range(20_000)}, tmp_path / "b.pt")
+    assert "more than 200,000 tensors and mappings" in refusal(tmp_path / "b.pt")
+
+
+@slow
+def test_names_that_cannot_be_written(torch: Any, tmp_path: Path) -> None:
+    torch.save({"\ud800.weight": torch.ones(1)}, tmp_path / "a.pt")
+    assert "is called '\\ud800.weight', which is not text" in refusal(tmp_path / "a.pt")
+    torch.save({"a" * 600: {"b" * 400: torch.ones(1)}}, tmp_path / "b.pt")
+    assert "names of more than 1,000 characters" in refusal(tmp_path / "b.pt")
 
 
 @slow

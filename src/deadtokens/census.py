@@ -83,16 +83,6 @@ class Census:
         starts = np.cumsum(self.group_population) - self.group_population
         return np.split(by_group, starts)[1:]
 
-    def norms(self, matrix: Matrix, most: int | None = None) -> npt.NDArray[np.float64]:
-        """Euclidean norms of the black holes' vectors, of all or the first so many."""
-        rows = self.group_first[:most]
-        norms = np.empty(rows.size)
-        for start in range(0, rows.size, 1024):
-            block = slice(start, start + 1024)
-            values = matrix.values(rows[block]).astype(np.float64)
-            norms[block] = np.linalg.norm(values, axis=1)
-        return norms
-
     @property
     def mask(self) -> BoolArray:
         """(V,) bool: whether each row is in a black hole, having the same vector as another."""

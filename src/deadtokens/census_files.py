@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from deadtokens.census import NOT_FINITE, Census, snowball_of
 from deadtokens.cluster import ClusterSearch
-from deadtokens.errors import plain
 from deadtokens.inventory import (
     DeadToken,
     Inventory,
@@ -36,8 +35,8 @@ from deadtokens.writing import (
     write_facts,
 )
 
-CENSUS_SPARES = ("mask.safetensors", "centroid.safetensors")  # what may be somebody else's
 _OPTIONAL = ("centroid.safetensors", "special.csv", "labels.csv", "void.csv")
+CENSUS_FILES = ("census.csv", "tokens.csv", "mask.safetensors", *_OPTIONAL, "census.json")
 _RANKS_AROUND = 200  # rows beyond the void that void.csv has one by one
 _RANKS_THINNED = 400  # and how many of those further away
 
@@ -50,8 +49,9 @@ def write_inventory(folder: Path, taken: Inventory, untied: Untied | None) -> li
     Raises:
         OutputError: The folder cannot be written.
     """
-    for name in _OPTIONAL:  # an earlier census's would not belong to this one
-        (folder / name).unlink(missing_ok=True)
+    if (folder / "census.json").exists():
+        for name in _OPTIONAL:  # the earlier census's would not belong to this one
+            (folder / name).unlink(missing_ok=True)
     search = taken.search
     masks = {"cluster": search.rows, "zero": search.zero, "dead": taken.dead.rows}
     dead, named = dead_tokens(taken, untied), named_tokens(taken)
@@ -85,19 +85,6 @@ def write_keep(path: Path, kept: Keep, matrix: Matrix) -> Written:
     return write_arrays(path, {"old_to_new": kept.old_to_new, "kept": kept.kept}, metadata)
 
 
-def write_census(folder: Path, matrix: Matrix, found: Census) -> list[Written]:
-    """Write census.csv, mask.safetensors and, if any rows are equal, centroid.safetensors.
-
-    census.csv has a line for each row that is in a black hole: ``row, group, population``, and
-    ``token_id`` where rows are not tokens (-1 where it is not known).
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
-    (folder / "centroid.safetensors").unlink(missing_ok=True)
-    return _write_groups(folder, matrix, found, {})
-
-
 def _write_groups(
     folder: Path, matrix: Matrix, found: Census, masks: Mapping[str, BoolArray]
 ) -> list[Written]:
@@ -116,7 +103,14 @@ def _write_groups(
     ]
     if not rows.size:
         return written
-    snowball = snowball_of(matrix, rows)
+    # One row of each group is enough: vectors stand in the order of their first rows.
+    populations = found.group_population[np.argsort(found.group_first)]
+    snowball = replace(
+        snowball_of(matrix, found.group_first),
+        populations=populations,
+        row_ids=None,
+        row_vectors=None,
+    )
     metadata = {
         "origin": "census",
         "meaning": "mean of rounded rows; not the centre of the noise unless that exceeds the ULP",
@@ -141,7 +135,7 @@ def _cell(value: object) -> object:
     """A value of a CSV line: truth as yes and no, text such that nothing runs that shows it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return spreadsheet_safe(plain(value)) if isinstance(value, str) else value
+    return spreadsheet_safe(value) if isinstance(value, str) else value
 
 
 def _write_labels(path: Path, matrix: Matrix, labels: Labels) -> Written:
@@ -208,9 +202,10 @@ def inventory_facts(
         "cluster": _search_facts(search),
         "merging": taken.merging,
         "dead_in": untied.counts if untied else None,
+        "role": _role(taken, untied),
         "labels": labels.label_counts() if labels else None,
         "dead_labels": labels.label_counts(taken.dead.rows) if labels else None,
-        "unreachable": int((labels.reachable == 0).sum()) if labels else None,
+        "unreachable": labels.unreachable if labels else None,
         "label_notes": list(labels.notes) if labels else [],
         "named": len(named),
         "named_untrained": sum(token.untrained for token in named),
@@ -218,12 +213,19 @@ def inventory_facts(
     }
 
 
-def group_facts(taken: Inventory) -> list[dict[str, Any]]:
-    """Each black hole as JSON values: size, first row, norm, and what its tokens are."""
+def _role(taken: Inventory, untied: Untied | None) -> str:
+    """Which of two matrices it is; "only" where there is one."""
+    if untied is None:
+        return "only"
+    return "input" if taken is untied.read else "output"
+
+
+def group_facts(taken: Inventory, most: int | None = None) -> list[dict[str, Any]]:
+    """Black holes as JSON values, all or the first so many: size, norm, what the tokens are."""
     found = taken.census
-    norms = row_norms(taken.matrix, found.group_first).tolist()
+    norms = row_norms(taken.matrix, found.group_first[:most]).tolist()
     facts = []
-    for group, (rows, norm) in enumerate(zip(found.group_rows, norms, strict=True)):
+    for group, (rows, norm) in enumerate(zip(found.group_rows[:most], norms, strict=True)):
         of_group = composition(taken.labels, rows)
         facts.append(
             {

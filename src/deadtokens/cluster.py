@@ -24,9 +24,17 @@ from deadtokens.orderings import Ordering, mean_of, on_its_lattice, orderings, s
 from deadtokens.rows import MadeRows, RowChoice
 from deadtokens.sources import Matrix
 from deadtokens.spots import WIDTH, dense_spots, random_signs
-from deadtokens.voids import MIN_ROWS, Void, find_void, find_void_beyond_median, most_inside
+from deadtokens.voids import (
+    MIN_ROWS,
+    STEPS_TOLD_APART,
+    Void,
+    find_void,
+    find_void_beyond_median,
+    most_inside,
+)
 
 _ROUNDS = 6  # of cutting and centring; two or three settle all but contrived matrices
+_FIRST_ROWS = 1024
 EVIDENCE = ("", "cluster", "black hole", "zeros")
 
 
@@ -190,10 +198,12 @@ def _dense(matrix: Matrix, among: BoolArray, workers: int | None) -> list[_Probe
 
 
 def _somewhere(matrix: Matrix, finite: BoolArray) -> _Probe:
-    """The first finite row, where there is no better place."""
-    rows = np.flatnonzero(finite)[:1]
-    centre = mean_of(matrix, rows) if rows.size else np.zeros(matrix.n_dimensions)
-    return _Probe(int(rows[0]) if rows.size else None, "the first row", rows, centre)
+    """A row to say something of, where there is no better place: the first, if it may be."""
+    rows = np.flatnonzero(finite)[:_FIRST_ROWS]
+    rows = rows[matrix.values(rows).any(axis=1)][:1]
+    if rows.size == 0:
+        return _Probe(None, "", rows, np.zeros(matrix.n_dimensions))
+    return _Probe(int(rows[0]), f"row {int(rows[0])}", rows, mean_of(matrix, rows))
 
 
 def _settle(
@@ -224,7 +234,9 @@ def _cut(probe: _Probe, ordering: Ordering, finite: BoolArray) -> _Cut:
     usable = np.flatnonzero(finite & ~ordering.zero)
     void = find_void(ordering.distances, usable, ordering.resolution, "Euclidean")
     if ordering.steps is not None and not (void and void.convincing):
-        in_steps = find_void(ordering.steps, usable, 1.0, "lattice steps", ordering.close)
+        in_steps = find_void(
+            ordering.steps, usable, STEPS_TOLD_APART, "lattice steps", ordering.close
+        )
         void = in_steps if in_steps and in_steps.convincing else void
     return _Cut(probe, ordering, usable, void)
 
@@ -253,8 +265,11 @@ def _with_other_measure(cut: _Cut) -> Void | None:
 def _reason(cut: _Cut) -> str:
     """Why there is no cluster."""
     n, distances = cut.usable.size, cut.ordering.distances[cut.usable]
+    if n == 0:
+        return "no cluster: no row is finite and not zero"
     if most_inside(n) < MIN_ROWS:
-        return f"no cluster: of {n:,} rows that are finite and not zero none can be told from most"
+        rows = f"{n} rows are" if n > 1 else "1 row is"
+        return f"no cluster: only {rows} finite and not zero, too few for a void"
     if not distances.any():
         return f"no cluster: all {n:,} rows that are finite and not zero are equal"
     if distances.max() <= cut.ordering.resolution:
@@ -288,10 +303,11 @@ def dead_rows(matrix: Matrix, found: Census, search: ClusterSearch) -> DeadRows:
     evidence = np.zeros(found.n_rows, dtype=np.int8)
     evidence[alike] = EVIDENCE.index(name)
     evidence[search.zero] = EVIDENCE.index("zeros")
-    words = {"cluster": "in the cluster", "black hole": "equal to another (no cluster was found)"}
-    parts = [f"{int(alike.sum()):,} {words[name]}"] if alike.any() else []
-    parts += [f"{int(search.zero.sum()):,} zero"] if search.zero.any() else []
-    return DeadRows(evidence > 0, ", ".join(parts) or "none: no void, no equal rows", evidence)
+    kinds = {"cluster": "in the cluster", "black hole": "equal to another, no cluster being found"}
+    parts = [f"{int(alike.sum()):,} {kinds[name]}"] if alike.any() else []
+    parts += [f"{int(search.zero.sum()):,} of zeros"] if search.zero.any() else []
+    how = ", ".join(parts) or "no cluster, no equal rows, no zeros"
+    return DeadRows(evidence > 0, how, evidence)
 
 
 def merging(matrix: Matrix, target: Format, *, workers: int | None = None) -> int:

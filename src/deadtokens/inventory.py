@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, Census, census, raw_census
 from deadtokens.cluster import ClusterSearch, DeadRows, dead_rows, find_cluster, merging
+from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.sources import Matrix
@@ -103,30 +105,40 @@ class Untied:
         }
 
 
-def take_both(
-    taken: Inventory, *, transfer: bool = False, workers: int | None = None
-) -> Untied | None:
-    """The inventories of the input and the output matrix; None where there is one matrix only.
+@dataclass(frozen=True)
+class Both:
+    """What is known of a model's two matrices.
+
+    Attributes:
+        untied: Their inventories; None where there is one matrix, or only one was looked at.
+        unread: Why the other of two was not looked at; empty if it was, or there is none.
+    """
+
+    untied: Untied | None = None
+    unread: str = ""
+
+
+def take_both(taken: Inventory, *, transfer: bool = False, workers: int | None = None) -> Both:
+    """Look at the other matrix too, where input and output are two.
 
     Args:
         taken: The inventory of one of them, which is not taken again.
-        transfer: Whether the other one may be transferred from the hub; None if it would have to.
+        transfer: Whether the other one may be transferred from the hub.
         workers: Threads; all cores by default.
-
-    Raises:
-        SourceError: The other matrix cannot be read.
     """
-    model = taken.matrix.model
-    if model is None or taken.matrix.tensor not in model.both_names():
-        return None
-    both = model.both() if transfer or not model.remote else None
-    if both is None:
-        return None
-    read, written = (
-        taken if matrix.tensor == taken.matrix.tensor else take_inventory(matrix, workers=workers)
-        for matrix in both
-    )
-    return Untied(read, written)
+    model, own = taken.matrix.model, taken.matrix.tensor
+    names = model.both_names() if model else ()
+    if model is None or own not in names:
+        return Both()
+    other = names[1 - names.index(own)]
+    if model.remote and not transfer:
+        return Both(unread=f"{other} was not transferred: add --both")
+    try:
+        matrix = replace(model.matrix(other), tokenizer=taken.matrix.tokenizer)
+    except SourceError as error:
+        return Both(unread=str(error))
+    pair = taken, take_inventory(matrix, workers=workers)
+    return Both(Untied(*(pair if own == names[0] else reversed(pair))))
 
 
 @dataclass(frozen=True)
@@ -166,18 +178,25 @@ class DeadToken:
 def dead_tokens(taken: Inventory, untied: Untied | None = None) -> list[DeadToken]:
     """The dead rows, ascending, with what is known of each.
 
-    With ``untied``, the rows that are dead in either matrix; the evidence is that of ``taken``.
+    With ``untied``, the rows that are dead in either matrix. What is told of a row is that of the
+    matrix of ``taken`` where it is dead there, else of the other.
     """
-    dead, names = taken.dead.rows, np.full(taken.matrix.n_rows, "only", dtype=object)
-    if untied is not None:
-        read, written = (mask[: dead.size] for mask in untied.dead_in)
-        dead = read | written
-        names = np.where(read & written, "both", np.where(read, "input", "output"))
-    rows = np.flatnonzero(dead)
+    own = np.flatnonzero(taken.dead.rows)
+    if untied is None:
+        return _dead_tokens(taken, own, np.full(taken.matrix.n_rows, "only", dtype=object))
+    read, written = untied.dead_in
+    names = np.where(read & written, "both", np.where(read, "input", "output"))
+    other = untied.read if taken is untied.written else untied.written
+    others = np.setdiff1d(np.flatnonzero(read | written), own)
+    tokens = _dead_tokens(taken, own, names) + _dead_tokens(other, others, names)
+    return sorted(tokens, key=lambda token: token.row)
+
+
+def _dead_tokens(taken: Inventory, rows: Int64Array, dead_in: npt.NDArray[Any]) -> list[DeadToken]:
     norms = row_norms(taken.matrix, rows)
     groups = taken.census.groups
     return [
-        _dead_token(taken, row, norm, int(groups[row]), names[row])
+        _dead_token(taken, row, norm, int(groups[row]), dead_in[row])
         for row, norm in zip(rows.tolist(), norms.tolist(), strict=True)
     ]
 

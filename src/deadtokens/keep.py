@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deadtokens.inventory import Inventory, Untied
+from deadtokens.errors import SelectionError
+from deadtokens.inventory import Both, Inventory
 from deadtokens.kernels.types import BoolArray, Int64Array
+from deadtokens.sources import Matrix
 from deadtokens.tokens import LABELS, Labels, merge_pairs
 
 DROPPED = -1
@@ -32,28 +34,47 @@ class Keep:
     caveats: tuple[str, ...]
 
 
-def keep_map(taken: Inventory, untied: Untied | None = None) -> Keep:
+def keep_map(taken: Inventory, both: Both) -> Keep:
     """Drop the dead rows, and say what that means.
 
     Of untied matrices, only rows that are dead in both are dropped: an id that is never written may
     still be read (a start token, say), and the other way round.
+
+    Args:
+        taken: The inventory of the output matrix, or of the only one.
+        both: What is known of the two matrices.
+
+    Raises:
+        SelectionError: Rows are not ids, or the other of two matrices was not looked at.
     """
-    dropped = taken.dead.rows
-    if untied is not None:
-        read, written = untied.dead_in
-        dropped = (read & written)[: taken.matrix.n_rows]
+    if taken.matrix.token_ids is not None:
+        raise SelectionError(
+            "its rows are some of a vocabulary's, so that no map of ids can be made",
+            where=taken.matrix.source,
+            remedy="give the whole model",
+        )
+    if both.unread:
+        raise SelectionError(
+            "an id may be dropped only if it is dead in both matrices of an untied model, and one "
+            f"was not looked at ({both.unread})",
+            where=taken.matrix.source,
+            remedy="add --both, or give a model whose two matrices can be read",
+        )
+    dropped, matrices = taken.dead.rows, [taken.matrix]
+    if both.untied is not None:
+        dropped = np.logical_and(*both.untied.dead_in)
+        matrices = [both.untied.read.matrix, both.untied.written.matrix]
     kept = np.flatnonzero(~dropped)
     old_to_new = np.full(dropped.size, DROPPED, dtype=np.int64)
     old_to_new[kept] = np.arange(kept.size)
-    matrices = [taken] if untied is None else [untied.read, untied.written]
-    saved = sum(int(dropped.sum()) * _row_bytes(one) for one in matrices)
+    saved = sum(int(dropped.sum()) * _row_bytes(matrix) for matrix in matrices)
     return Keep(old_to_new, kept, saved, tuple(_caveats(taken, dropped)))
 
 
-def _row_bytes(taken: Inventory) -> int:
-    matrix = taken.matrix
-    if matrix.quantised:
-        return int(matrix.quantised.raw.shape[1])
+def _row_bytes(matrix: Matrix) -> int:
+    """Bytes of a row as it is stored."""
+    if matrix.model is not None:
+        return matrix.model.tensors[matrix.tensor].nbytes // matrix.n_rows
     return matrix.n_dimensions * matrix.format.bits // 8
 
 
@@ -95,7 +116,8 @@ def _alignment(before: int, after: int) -> Iterator[str]:
 
 
 def _by_label(labels: Labels, dropped: BoolArray) -> Iterator[str]:
-    counts = dict.fromkeys(LABELS, 0) | labels.label_counts(dropped)
+    known = dropped[: labels.labels.size]
+    counts = dict.fromkeys(LABELS, 0) | labels.label_counts(np.flatnonzero(known))
     if named := counts["special"] + counts["added"]:
         yield (
             f"{named:,} special or added tokens are dropped: chat templates, generation settings "
@@ -115,7 +137,7 @@ def _by_label(labels: Labels, dropped: BoolArray) -> Iterator[str]:
         )
     if counts["padding"]:
         yield f"{counts['padding']:,} of the dropped rows have no token, and are safe to drop."
-    reachable = int((dropped & (labels.reachable == 1)).sum())
+    reachable = int((known & (labels.reachable[: known.size] == 1)).sum())
     if reachable:
         yield (
             f"{reachable:,} dropped ids are still produced by the tokenizer, which has to lose "
@@ -126,16 +148,15 @@ def _by_label(labels: Labels, dropped: BoolArray) -> Iterator[str]:
 def _merges(taken: Inventory, dropped: BoolArray) -> Iterator[str]:
     """Of byte-pair vocabularies: kept tokens that are built out of a dropped one."""
     pairs = merge_pairs(taken.matrix.tokenizer)
-    if not pairs or taken.labels is None or taken.matrix.token_ids is not None:
+    if not pairs or taken.labels is None:
         return
     pieces = taken.labels.pieces
-    gone = {pieces[row] for row in np.flatnonzero(dropped).tolist()}
-    kept = {pieces[row] for row in np.flatnonzero(~dropped).tolist()}
-    cut = {
-        left + right
-        for left, right in pairs
-        if left + right in kept and (left in gone or right in gone)
-    }
+    known = dropped[: len(pieces)]
+    gone = {pieces[row] for row in np.flatnonzero(known).tolist()}
+    kept = {pieces[row] for row in np.flatnonzero(~known).tolist()}
+    whole = {left + right for left, right in pairs if not gone & {left, right}}
+    made = {left + right for left, right in pairs}
+    cut = (made & kept) - whole
     if cut:
         yield (
             f"{len(cut):,} kept tokens are merged out of a dropped one: without other merges the "

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deadtokens.census import rows_nearby, snowball_of
-from deadtokens.census_files import CENSUS_SPARES, write_inventory
+from deadtokens.census_files import CENSUS_FILES, write_inventory
 from deadtokens.cloud import Cloud
 from deadtokens.compare import Comparison, SigmaComparison, compare
 from deadtokens.errors import FormatError
@@ -140,7 +140,9 @@ def study(
     clock = _Clock(tell)
     with clock.stage("census", f"census of {matrix.n_rows:,} rows"):
         found = take_inventory(matrix, workers=workers)
-        untied = take_both(found, workers=workers)
+        both = take_both(found, workers=workers)
+        if both.unread:
+            tell(f"the other matrix was not looked at: {both.unread}")
         snowball = snowball_of(matrix, rows)
     with clock.stage("measure", f"measuring {snowball.n_unique:,} distinct vectors"):
         measurement = measure(snowball, workers=workers)
@@ -158,7 +160,7 @@ def study(
     folder = RunFolder.create(run, planned.specification(), planned.centroid)
     with folder.locked():
         with clock.stage("write", f"writing what is known into {run}"):
-            written = _write_cluster(run, found, untied, snowball, measurement, fitted)
+            written = _write_cluster(run, found, both.untied, snowball, measurement, fitted)
         counts = _trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
         with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
@@ -196,7 +198,7 @@ def study(
 
 
 _SAFETENSORS = (
-    *(f"census/{name}" for name in CENSUS_SPARES),
+    *(f"census/{name}" for name in CENSUS_FILES),
     "cluster/snowball.safetensors",
     "cluster/pairs.safetensors",
     "fit/centroid.safetensors",

@@ -18,12 +18,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deadtokens import __version__
 from deadtokens.errors import DeadtokensError
-from deadtokens.inventory import Inventory, Untied, named_tokens, take_both, take_inventory
-from deadtokens.sources import PREFIX, Matrix, Model, open_matrix, open_model
+from deadtokens.files import StoredTensor
+from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
+from deadtokens.sources import PREFIX, Model, open_matrix, open_model
 from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe, write_csv
 
 _MEMORY = 4 << 30  # bytes that sources which have to be loaded may take at a time
@@ -183,8 +182,9 @@ def _surveyed(source: str, kept: Path | None, budget: _Budget) -> Surveyed:
             line = _line(take_inventory(model.matrix() if model else open_matrix(source)))
     except DeadtokensError as error:
         return Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
-    except (OSError, MemoryError) as error:
-        return Surveyed(source, str(error) or type(error).__name__, seconds=_since(start))
+    except Exception as error:  # whatever a stranger's file brings about: it stops no other
+        why = f"cannot be read ({type(error).__name__}: {error})"
+        return Surveyed(source, " ".join(why.splitlines()), seconds=_since(start))
     line = Surveyed(**asdict(line) | {"seconds": _since(start)})
     if place is not None:
         with replacing(place) as file:
@@ -194,7 +194,7 @@ def _surveyed(source: str, kept: Path | None, budget: _Budget) -> Surveyed:
 
 def _line(taken: Inventory) -> Surveyed:
     matrix, found, labels = taken.matrix, taken.census, taken.labels
-    untied = take_both(taken)
+    untied = take_both(taken).untied
     named = named_tokens(taken) if labels else []
     counts = labels.label_counts() if labels else {}
     return Surveyed(
@@ -203,7 +203,7 @@ def _line(taken: Inventory) -> Surveyed:
         vocabulary=matrix.n_rows,
         dimensions=matrix.n_dimensions,
         format=matrix.storage,
-        tied=_tied(matrix, untied),
+        tied=_tied(matrix.model),
         distinct=found.n_unique,
         black_holes=found.n_black_holes,
         populations=tuple(found.group_population[:_GROUPS_LISTED].tolist()),
@@ -212,15 +212,15 @@ def _line(taken: Inventory) -> Surveyed:
         dead_input=int(untied.read.dead.rows.sum()) if untied else None,
         dead_named=sum(token.untrained for token in named) if labels else None,
         named=len(named) if labels else None,
-        unreachable=int(np.sum(labels.reachable == 0)) if labels else None,
+        unreachable=labels.unreachable if labels else None,
         padding=counts.get("padding", 0) if labels else None,
     )
 
 
-def _tied(matrix: Matrix, untied: Untied | None) -> bool | None:
-    if untied is not None:
-        return False
-    return matrix.model.tied if matrix.model else None
+def _tied(model: Model | None) -> bool | None:
+    if model is None:
+        return None
+    return False if model.both_names() else model.tied
 
 
 def _since(start: float) -> float:
@@ -259,10 +259,14 @@ def _read(place: Path) -> Surveyed | None:
 
 
 def _loaded_bytes(model: Model | None) -> int:
-    """Bytes of a source's matrix that are held in memory, as against mapped."""
+    """Bytes of a source's matrices that are held in memory, as against mapped."""
     if model is None:
         return 0
-    tensor = model.choose().tensor
+    names = model.both_names() or (model.choose().tensor.name,)
+    return sum(_held(model.tensors[name]) for name in names)
+
+
+def _held(tensor: StoredTensor) -> int:
     mapped = tensor.path.suffix.lower() != ".npz" and tensor.dtype not in ("F64", "float64")
     return 0 if mapped else tensor.nbytes
 

@@ -36,6 +36,8 @@ Measure: TypeAlias = Literal["Euclidean", "lattice steps"]
 MIN_RATIO = 3.0
 MIN_ROWS = 8
 MIN_BITS = 40.0
+# Lattice steps are whole numbers: 1 and 3 may stand for differences that are next to equal.
+STEPS_TOLD_APART = 4.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ class Void:
         )
         if self.inside < self.resolution and self.measure == "Euclidean":
             text += f" as the {self.resolution:.3g} that rounding alone makes"
+        elif self.inside < self.resolution:
+            text += (
+                f" as {_length(self.resolution, self.measure)}, within which none are told apart"
+            )
         if self.other_inside is None or self.other_outside is None:
             return text
         other: Measure = "lattice steps" if self.measure == "Euclidean" else "Euclidean"

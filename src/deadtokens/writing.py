@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from deadtokens.errors import OutputError
+from deadtokens.errors import OutputError, plain
 from deadtokens.files import AnyArray, load_metadata
 
 
@@ -109,13 +109,23 @@ def check_folder(path: Path) -> None:
         )
 
 
-def spreadsheet_safe(text: str) -> str:
-    """The text as a CSV cell that no spreadsheet takes for a formula.
+_STARTS_A_FORMULA = ("=", "+", "-", "@")
 
-    Where it begins with what starts one (``=``, ``+``, ``-``, ``@``, a tab or a carriage return), a
-    single quote is put before it.
+
+def spreadsheet_safe(text: str) -> str:
+    """A text from strangers as a CSV cell: nothing that drives a terminal, and no formula.
+
+    Characters that are not printable are spelled as escapes. Where a formula could begin (``=``,
+    ``+``, ``-``, ``@``, after any single quotes), a single quote is put before it.
     """
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    shown = plain(text)
+    return f"'{shown}" if shown.lstrip("'").startswith(_STARTS_A_FORMULA) else shown
+
+
+def spreadsheet_text(cell: str) -> str:
+    """The text of a cell that `spreadsheet_safe` made, its escapes left as they are."""
+    guarded = cell.startswith("'") and cell.lstrip("'").startswith(_STARTS_A_FORMULA)
+    return cell[1:] if guarded else cell
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
@@ -138,7 +148,8 @@ def write_safetensors(
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    content = save(contiguous, {"written_by": "deadtokens", **(metadata or {})})
+    words = {name: plain(text) for name, text in (metadata or {}).items()}
+    content = save(contiguous, {"written_by": "deadtokens", **words})
     with replacing(path) as file:
         file.write(content)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from deadtokens.census import Census
 from deadtokens.census_files import group_facts
 from deadtokens.cli.display import line, new_table, print_table, text_cell
-from deadtokens.inventory import Inventory, NamedToken, Untied, named_tokens
+from deadtokens.inventory import Both, Inventory, NamedToken, named_tokens
 from deadtokens.keep import Keep
 
 GROUPS_SHOWN = 40
@@ -16,7 +16,7 @@ _TOKENS_SHOWN = 4
 _LONGEST_TOKEN = 24
 
 
-def inventory_tables(taken: Inventory, untied: Untied | None) -> None:
+def inventory_tables(taken: Inventory, both: Both) -> None:
     """Counts over the matrix, the evidence, the black holes, and what the tokens are."""
     found = taken.census
     line(
@@ -32,8 +32,7 @@ def inventory_tables(taken: Inventory, untied: Untied | None) -> None:
     for name, n_rows in taken.merging.items():
         line(f"in {name}, {n_rows:,} rows would equal another one")
     line(f"dead: {int(taken.dead.rows.sum()):,} rows ({taken.dead.how})")
-    if untied is not None:
-        untied_line(untied)
+    both_lines(both)
     if found.n_black_holes:
         _groups_table(taken)
     else:
@@ -43,13 +42,17 @@ def inventory_tables(taken: Inventory, untied: Untied | None) -> None:
         named_table(named_tokens(taken))
 
 
-def untied_line(untied: Untied) -> None:
-    """Which rows of two matrices are dead."""
-    counts = untied.counts
+def both_lines(both: Both) -> None:
+    """Which rows of two matrices are dead, or why the other was not looked at."""
+    if both.unread:
+        line(f"the other of the two matrices was not looked at: {both.unread}")
+    if both.untied is None:
+        return
+    counts = both.untied.counts
     line(
-        f"input matrix {untied.read.matrix.tensor}, output matrix {untied.written.matrix.tensor}: "
-        f"{counts['input only']:,} rows dead in the input only, {counts['output only']:,} in the "
-        f"output only, {counts['both']:,} in both"
+        f"input matrix {both.untied.read.matrix.tensor}, output matrix "
+        f"{both.untied.written.matrix.tensor}: {counts['input only']:,} rows dead in the input "
+        f"only, {counts['output only']:,} in the output only, {counts['both']:,} in both"
     )
 
 
@@ -82,7 +85,7 @@ def _groups_table(taken: Inventory) -> None:
     for title in _token_columns(taken):
         table.add_column(title, justify="left", overflow="fold")
     members = found.group_rows
-    for facts in group_facts(taken)[:GROUPS_SHOWN]:
+    for facts in group_facts(taken, GROUPS_SHOWN):
         population, rows = facts["population"], members[facts["group"]][:_TOKENS_SHOWN]
         cells = [
             str(facts["group"]),

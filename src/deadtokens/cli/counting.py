@@ -11,8 +11,7 @@ import typer
 from deadtokens.cli.commands import Json, Source, Tensor, Tokenizer
 
 if TYPE_CHECKING:
-    from deadtokens.inventory import Untied
-    from deadtokens.sources import Matrix
+    from collections.abc import Sequence
 
 
 def census(
@@ -28,7 +27,7 @@ def census(
             help="Write the groups, masks, dead tokens and labels here, and report.html.",
         ),
     ] = None,
-    both: Annotated[
+    transfer_both: Annotated[
         bool,
         typer.Option(
             "--both",
@@ -51,49 +50,34 @@ def census(
     Looks at every row: groups of equal rows (black holes), the cluster that a void sets apart,
     rows of zeros, and what the tokenizer says of each. Of untied matrices, both.
     """
-    from deadtokens.census_files import (
-        CENSUS_SPARES,
-        inventory_facts,
-        write_inventory,
-        write_keep,
-    )
+    from deadtokens.census_files import inventory_facts, write_inventory, write_keep
     from deadtokens.cli import census_tables, display, tables
     from deadtokens.inventory import named_tokens, take_both, take_inventory
     from deadtokens.keep import keep_map
     from deadtokens.sources import open_matrix
-    from deadtokens.writing import check_place, check_spares, make_folder
 
     matrix = open_matrix(source, tensor)
     if tokenizer is not None:
         matrix = replace(matrix, tokenizer=tokenizer)
-    places = [output / name for name in CENSUS_SPARES] if output is not None else []
-    if output is not None:
-        make_folder(output)
-    if export_keep is not None:
-        check_place(export_keep)
-        make_folder(export_keep.parent)
-        places.append(export_keep)
-    read = [*matrix.files, *([tokenizer] if tokenizer is not None else [])]
-    check_spares(places, read)
+    _check_places(output, export_keep, [*matrix.files, *([tokenizer] if tokenizer else [])])
     taken = take_inventory(matrix)
-    untied = take_both(taken, transfer=both)
-    _say_if_one(matrix, untied)
-    kept = keep_map(taken, untied) if export_keep is not None else None
+    both = take_both(taken, transfer=transfer_both)
+    kept = keep_map(taken, both) if export_keep is not None else None
     if json:
-        facts = inventory_facts(taken, untied, named_tokens(taken))
+        facts = inventory_facts(taken, both.untied, named_tokens(taken))
         if kept is not None:
             facts["keep"] = {"kept": kept.kept.size, "bytes_saved": kept.bytes_saved}
             facts["keep"]["caveats"] = list(kept.caveats)
-        display.print_json(facts)
+        display.print_json(facts | {"other_unread": both.unread or None})
     else:
         tables.matrix_lines(matrix)
-        census_tables.inventory_tables(taken, untied)
+        census_tables.inventory_tables(taken, both)
         if kept is not None:
             census_tables.keep_lines(kept, display.size(kept.bytes_saved))
     if output is None:
         display.message("nothing written: add -o DIR for masks, tokens.csv and a page to read")
     else:
-        display.announce(write_inventory(output, taken, untied))
+        display.announce(write_inventory(output, taken, both.untied))
         from deadtokens.report.census_page import write_census_page  # draws, which takes a second
 
         display.announce([write_census_page(output / "report.html", output)])
@@ -101,9 +85,28 @@ def census(
         display.announce([write_keep(export_keep, kept, matrix)])
 
 
-def _say_if_one(matrix: Matrix, untied: Untied | None) -> None:
-    """Say so where the other of two matrices was left out."""
-    from deadtokens.cli import display
+def _check_places(output: Path | None, export_keep: Path | None, read: Sequence[Path]) -> None:
+    """Refuse places where results cannot go, before any work."""
+    from deadtokens.census_files import CENSUS_FILES
+    from deadtokens.errors import OutputError
+    from deadtokens.writing import check_place, check_spares, make_folder
 
-    if untied is None and matrix.model and matrix.model.remote and matrix.model.both_names():
-        display.message("the other matrix of this untied model was not transferred: add --both")
+    places = []
+    if output is not None:
+        make_folder(output)
+        places = [check_place(output / name) for name in (*CENSUS_FILES, "report.html")]
+    if export_keep is not None:
+        if export_keep.suffix.lower() != ".safetensors":
+            raise OutputError(
+                "not a .safetensors file",
+                where=export_keep,
+                remedy="name one with --export-keep FILE.safetensors",
+            )
+        keep = check_place(export_keep)
+        make_folder(export_keep.parent)
+        if keep in places:
+            raise OutputError(
+                "the census writes there too", where=export_keep, remedy="choose another name"
+            )
+        places.append(keep)
+    check_spares(places, read)

@@ -42,7 +42,7 @@ def heading(text: str) -> None:
 
 def message(text: str) -> None:
     """One line about the work, not of its result."""
-    print(text, file=sys.stderr)  # noqa: T201
+    print(plain(text), file=sys.stderr)  # noqa: T201
 
 
 def print_json(facts: dict[str, Any]) -> None:

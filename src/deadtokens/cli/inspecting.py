@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from deadtokens.cli.commands import Json, Source, Tensor
 
 if TYPE_CHECKING:
-    from deadtokens.inventory import Untied
+    from deadtokens.inventory import Both
     from deadtokens.sources import Inspection
 
 
@@ -39,21 +39,21 @@ def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
         tables.candidates_table(rows, found.n_tensors)
         if found.choice:
             display.line(f"used: {used}: {found.choice.reason}")
-    untied = _untied(found)
+    both = _both(found)
     if json:
         reason = found.choice.reason if found.choice else None
         display.print_json(
             {"source": source, "used": used, "reason": reason, "refusal": found.refusal}
             | {"n_tensors": found.n_tensors, "candidates": rows}
-            | {"dead_in": untied.counts if untied else None}
+            | {"dead_in": both.untied.counts if both and both.untied else None}
         )
-    elif untied is not None:
-        census_tables.untied_line(untied)
+    elif both is not None:
+        census_tables.both_lines(both)
     if found.refusal:
         raise SourceError(found.refusal)
 
 
-def _untied(found: Inspection) -> Untied | None:
+def _both(found: Inspection) -> Both | None:
     """Both matrices' dead rows, where there are two and neither would have to be transferred."""
     model = found.model
     if found.choice is None or model is None or model.remote or not model.both_names():

@@ -67,10 +67,9 @@ def survey(
 
 def _progress(line: Surveyed) -> None:
     from deadtokens.cli import display
-    from deadtokens.errors import plain
 
     if sys.stderr.isatty():
-        display.message(plain(f"{line.source}: {line.error or display.duration(line.seconds)}"))
+        display.message(f"{line.source}: {line.error or display.duration(line.seconds)}")
 
 
 def _facts(line: Surveyed) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _MAX_KEY_BYTES = 65_535
 _MAX_NAME_BYTES = 128
 _MAX_DIMENSIONS = 4
 _MAX_DEPTH = 8  # arrays within arrays
+_MAX_NESTED = 100_000  # arrays within others, in all: each takes far more memory than bytes
 # The least that an entry of the metadata, of the list of tensors, and an array can take.
 _ENTRY_BYTES, _TENSOR_BYTES, _ARRAY_BYTES = 8 + 4 + 1, 8 + 4 + 4 + 8, 4 + 8
 
@@ -118,7 +119,7 @@ def read_header(path: Path) -> Header:
 
 def stored_tensors(header: Header, path: Path) -> dict[str, StoredTensor]:
     """The tensors that a header describes, in the file that it is the header of."""
-    return {name: _stored(region, path) for name, region in header.regions.items()}
+    return {name: region.stored(path) for name, region in header.regions.items()}
 
 
 def parse(where: object, data: Buffer, size: int) -> Header:
@@ -144,17 +145,6 @@ def parse(where: object, data: Buffer, size: int) -> Header:
     return Header(metadata, regions)
 
 
-def _stored(region: Region, path: Path) -> StoredTensor:
-    return StoredTensor(
-        region.name,
-        path,
-        region.dtype,
-        region.shape,
-        region.nbytes,
-        lambda: region.map(path, region.offset),
-    )
-
-
 def _malformed(where: object, what: str) -> SourceError:
     return SourceError(f"malformed: {what}", where=where, remedy=_FETCH)
 
@@ -175,6 +165,7 @@ class _Reader:
         self._size = size
         self._have = min(len(data), size, _MAX_HEADER_BYTES)
         self._order: Literal["<", ">"] = "<"
+        self._nested = 0
 
     def start(self) -> tuple[int, int]:
         """The counts of tensors and of metadata keys."""
@@ -275,6 +266,9 @@ class _Reader:
         if kind == _STRING:
             return self._strings(count)
         self._need(count * _ARRAY_BYTES)
+        self._nested += count
+        if self._nested > _MAX_NESTED:
+            raise _malformed(self._where, f"more than {_MAX_NESTED:,} arrays within arrays")
         return [self._value(kind, depth) for _ in range(count)]
 
     def _numbers(self, letter: str, count: int) -> np.ndarray[Any, Any]:

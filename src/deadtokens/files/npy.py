@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from deadtokens.errors import SourceError
-from deadtokens.files.stored import AnyArray, StoredTensor
+from deadtokens.files.stored import AnyArray, StoredTensor, check_axes, short
 
 # What NumPy's reader of headers, which evaluates a Python literal, raises on nonsense.
 _BAD_HEADER = (
@@ -40,11 +40,6 @@ _BAD_ARCHIVE = (
 )
 
 
-def _short(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 200 else lines[0][:200] + "..."
-
-
 def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(file)
@@ -55,7 +50,7 @@ def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...]
         shape, _, dtype = reader(file)
     except _BAD_HEADER as error:
         raise SourceError(
-            f"{name!r} is not a readable .npy array ({_short(error)})",
+            f"{name!r} is not a readable .npy array ({short(error)})",
             where=path,
             remedy="write it again with numpy.save, as float16, float32 or float64 (float8: as "
             ".safetensors)",
@@ -66,6 +61,7 @@ def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...]
             where=path,
             remedy="write it again with numpy.save",
         )
+    check_axes(path, name, len(shape))
     if dtype.hasobject:
         raise SourceError(
             f"{name!r} holds Python objects, which are never loaded",
@@ -82,8 +78,8 @@ def _check_npy_size(
     if present != nbytes:
         state = "truncated" if present < nbytes else "malformed"
         raise SourceError(
-            f"{state}: {name!r} is {dtype} of shape {list(shape)}, which is {nbytes:,} bytes, "
-            f"but has {present:,}",
+            f"{state}: {name!r} is {dtype} of shape {short(list(shape), 80)}, which is "
+            f"{short(f'{nbytes:,}', 80)} bytes, but has {present:,}",
             where=path,
             remedy="write or fetch the file again",
         )

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from deadtokens.errors import SourceError, plain
-from deadtokens.files.stored import Region, StoredTensor
+from deadtokens.files.stored import Region, StoredTensor, check_axes, check_name, short
 
 PREFIX_BYTES = 8  # the header's length, before it
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors specification's own reader
@@ -49,7 +49,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
         size = os.fstat(file.fileno()).st_size
         length = header_length(path, file.read(PREFIX_BYTES), size)
         header = file.read(length)
-    return {name: _stored(region, path) for name, region in regions(path, header, size).items()}
+    return {name: region.stored(path) for name, region in regions(path, header, size).items()}
 
 
 def header_length(where: object, prefix: bytes, size: int) -> int:
@@ -105,17 +105,6 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _stored(region: Region, path: Path) -> StoredTensor:
-    return StoredTensor(
-        region.name,
-        path,
-        region.dtype,
-        region.shape,
-        region.nbytes,
-        lambda: region.map(path, region.offset),
-    )
-
-
 def _parse(where: object, header: bytes) -> dict[str, Any]:
     try:
         entries = json.loads(header)
@@ -134,6 +123,7 @@ def _region(where: object, name: str, entry: Any, data_start: int) -> Region:
     def is_size(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
+    check_name(where, name)
     well_formed = (
         isinstance(entry, dict)
         and isinstance(entry.get("dtype"), str)
@@ -152,11 +142,12 @@ def _region(where: object, name: str, entry: Any, data_start: int) -> Region:
         )
     begin, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
+    check_axes(where, name, len(shape))
     scalar = _SCALARS.get(entry["dtype"])
-    if scalar is not None and math.prod(shape) * scalar.itemsize != end - begin:
+    if scalar is not None and (nbytes := math.prod(shape) * scalar.itemsize) != end - begin:
         raise SourceError(
-            f"malformed: {name!r} is {entry['dtype']} of shape {list(shape)}, which is "
-            f"{math.prod(shape) * scalar.itemsize:,} bytes, but has {end - begin:,}",
+            f"malformed: {name!r} is {entry['dtype']} of shape {short(list(shape), 80)}, which is "
+            f"{short(f'{nbytes:,}', 80)} bytes, but has {end - begin:,}",
             where=where,
             remedy="fetch the file again",
         )

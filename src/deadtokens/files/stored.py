@@ -14,6 +14,8 @@ from deadtokens.errors import SourceError
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 
+_MOST_AXES = 64  # NumPy's own limit; the product of many sizes takes minutes, and has no end
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -59,6 +61,17 @@ class Region:
     scalar: np.dtype[Any] | None
     stored_shape: tuple[int, ...]
 
+    def stored(self, path: Path) -> StoredTensor:
+        """The tensor in the file that the region is one of."""
+        return StoredTensor(
+            self.name,
+            path,
+            self.dtype,
+            self.shape,
+            self.nbytes,
+            lambda: self.map(path, self.offset),
+        )
+
     def map(self, path: Path, offset: int) -> AnyArray:
         """The array, memory-mapped and read-only, from a file that holds its bytes at an offset.
 
@@ -83,3 +96,41 @@ class Region:
                 where=path,
                 remedy="fetch the file again",
             ) from None
+
+
+def check_axes(where: object, name: str, n_axes: int) -> None:
+    """Refuse a shape of more axes than an array can have.
+
+    Raises:
+        SourceError: There are so many.
+    """
+    if n_axes > _MOST_AXES:
+        raise SourceError(
+            f"malformed: {name!r} has a shape of {n_axes:,} axes, above {_MOST_AXES}",
+            where=where,
+            remedy="write or fetch the file again",
+        )
+
+
+def check_name(where: object, name: object) -> None:
+    """Refuse a tensor's name that is no text: nothing that names it could be written.
+
+    Raises:
+        SourceError: It is bytes, or has halves of characters (lone surrogates) in it.
+    """
+    try:
+        is_text = isinstance(name, str) and name.encode() is not None
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise SourceError(
+            f"malformed: a tensor is called {ascii(name)[:80]}, which is not text",
+            where=where,
+            remedy="write the file again with other names",
+        )
+
+
+def short(text: object, most: int = 160) -> str:
+    """What an exception says, or a value is, in one line of so many characters."""
+    lines = str(text).splitlines() or [type(text).__name__]
+    return lines[0] if len(lines[0]) <= most else f"{lines[0][:most]}..."

@@ -17,12 +17,14 @@ import ml_dtypes
 import numpy as np
 
 from deadtokens.errors import SourceError
-from deadtokens.files.stored import AnyArray, StoredTensor
+from deadtokens.files.stored import AnyArray, StoredTensor, check_name, short
 
 _STORAGE = re.compile(r"(.*/)?data/\d+", re.DOTALL)
 _ZIP = b"PK\x03\x04"
 _FETCH = "fetch the file again"
 _MOST_ENTRIES = 200_000
+_MOST_DEEP = 64
+_LONGEST_NAME = 1000
 # torch has these and NumPy does not: viewed as integers of their width, then as what they are.
 _FOREIGN: dict[str, np.dtype[Any]] = {
     name: np.dtype(getattr(ml_dtypes, name))
@@ -64,6 +66,7 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
         held = {path.stem: held}
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in _flattened(torch, held, path):
+        check_name(path, name)
         if name in tensors:
             raise SourceError(f"two tensors are called {name!r}", where=path, remedy=_FETCH)
         if sizes is not None:
@@ -92,7 +95,7 @@ def _storage_sizes(path: Path) -> set[int]:
             members = archive.infolist()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise SourceError(
-            f"not a PyTorch checkpoint, or truncated ({_short(error)})", where=path, remedy=_FETCH
+            f"not a PyTorch checkpoint, or truncated ({short(error)})", where=path, remedy=_FETCH
         ) from None
     for member in members:
         packed = member.compress_type != zipfile.ZIP_STORED
@@ -135,7 +138,7 @@ def _load(torch: ModuleType, path: Path, *, mapped: bool) -> Any:
         raise
     except Exception as error:  # a damaged pickle can make torch's reader raise anything
         raise SourceError(
-            f"not a readable PyTorch checkpoint ({_short(error)})", where=path, remedy=_FETCH
+            f"not a readable PyTorch checkpoint ({short(error)})", where=path, remedy=_FETCH
         ) from None
 
 
@@ -144,7 +147,7 @@ def _refused(error: pickle.UnpicklingError, path: Path) -> SourceError:
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named is None:
         return SourceError(
-            f"not a checkpoint of weights only ({_short(error.__cause__ or error)})",
+            f"not a checkpoint of weights only ({short(error.__cause__ or error)})",
             where=path,
             remedy="save the state_dict alone, or as .safetensors",
         )
@@ -159,26 +162,39 @@ def _flattened(torch: ModuleType, held: Any, path: Path) -> Iterator[tuple[str, 
     """The tensors in mappings within mappings, with their keys joined by dots.
 
     Raises:
-        SourceError: There is no end of them.
+        SourceError: There is no end of them, or of their depth or names.
     """
-    seen = 0
+    seen = 1
+    inside: dict[int, list[tuple[str, Any]]] = {}  # many mappings may hold the same one
     waiting: list[tuple[str, Any, tuple[int, ...]]] = [("", held, ())]
     while waiting:
         prefix, value, above = waiting.pop()
-        if not isinstance(value, (torch.Tensor, Mapping)) or id(value) in above:
-            continue
-        seen += 1
-        if seen > _MOST_ENTRIES:
-            raise SourceError(
-                f"more than {_MOST_ENTRIES:,} tensors and mappings", where=path, remedy=_FETCH
-            )
         if isinstance(value, torch.Tensor):
             yield prefix, value
+        if not isinstance(value, Mapping) or id(value) in above:
             continue
+        if len(above) == _MOST_DEEP:
+            raise _endless(f"mappings within mappings, more than {_MOST_DEEP} deep", path)
+        if id(value) not in inside:
+            inside[id(value)] = [
+                (str(key), entry)
+                for key, entry in reversed(list(value.items()))
+                if isinstance(entry, (torch.Tensor, Mapping))
+            ]
+        entries = inside[id(value)]
+        seen += len(entries)
+        if seen > _MOST_ENTRIES:
+            raise _endless(f"more than {_MOST_ENTRIES:,} tensors and mappings", path)
+        if any(len(prefix) + len(key) >= _LONGEST_NAME for key, _ in entries):
+            raise _endless(f"names of more than {_LONGEST_NAME:,} characters", path)
         waiting += [
-            (f"{prefix}.{key}" if prefix else str(key), entry, (*above, id(value)))
-            for key, entry in reversed(list(value.items()))
+            (f"{prefix}.{key}" if prefix else key, entry, (*above, id(value)))
+            for key, entry in entries
         ]
+
+
+def _endless(what: str, path: Path) -> SourceError:
+    return SourceError(what, where=path, remedy=_FETCH)
 
 
 def _stored(torch: ModuleType, name: str, tensor: Any, path: Path) -> StoredTensor:
@@ -212,8 +228,3 @@ def _reader(
         return array
 
     return read
-
-
-def _short(error: object) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:160]}..."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deadtokens.report.inputs import known, number, read_object, read_table
+from deadtokens.writing import spreadsheet_text
 
 _TOKENS = ("row", "token", "label", "script", "reachable", "evidence", "group", "population",
            "distance", "norm", "dead_in")  # fmt: skip
@@ -97,7 +98,7 @@ def _dead(path: Path) -> tuple[Dead, ...]:
     return tuple(
         Dead(
             row=_whole(line, "row", path),
-            token=line["token"],
+            token=spreadsheet_text(line["token"]),
             label=line["label"],
             script=line["script"],
             reachable=line["reachable"],
@@ -118,7 +119,7 @@ def _named(path: Path) -> tuple[Named, ...]:
     return tuple(
         Named(
             row=_whole(line, "row", path),
-            token=line["token"],
+            token=spreadsheet_text(line["token"]),
             label=line["label"],
             untrained=line["untrained"] == "yes",
             evidence=line["evidence"],

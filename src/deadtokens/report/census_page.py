@@ -33,7 +33,7 @@ def write_census_page(path: Path, folder: Path) -> Written:
         raise SelectionError(
             "no census.json there", where=folder, remedy="run deadtokens census SOURCE -o DIR first"
         )
-    content = render_page(census_page(findings)).encode()
+    content = render_page(census_page(findings)).encode("utf-8", "backslashreplace")
     with replacing(path) as file:
         file.write(content)
     return Written(path, "the page")
@@ -102,8 +102,11 @@ def _cards(findings: CensusFindings) -> Iterator[Card]:
         f"of {named:,} special, reserved and added",
     )
     yield Card("Padding", f"{int(labels.get('padding', 0)):,}", "rows beyond the tokenizer")
-    unreachable = "that the tokenizer cannot produce"
-    yield Card("Unreachable", f"{_number(facts, 'unreachable'):,}", unreachable)
+    unreachable = facts.get("unreachable")
+    if isinstance(unreachable, int):
+        yield Card("Unreachable", f"{unreachable:,}", "that the tokenizer cannot produce")
+    else:
+        yield Card("Unreachable", "–", "not tested")
 
 
 def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

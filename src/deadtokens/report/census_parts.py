@@ -121,10 +121,11 @@ def _void_layers(ranks: Sequence[Ranked], void: Mapping[str, Any]) -> list[Spec]
 
 
 def _composition_chart(findings: CensusFindings) -> Chart | None:
-    if not findings.dead or not findings.labelled:
+    own = [dead for dead in findings.dead if dead.dead_in in ("both", findings.facts.get("role"))]
+    if not own or not findings.labelled:
         return None
-    by_script = _tally(dead.script or "no text" for dead in findings.dead)
-    by_label = _tally(dead.label for dead in findings.dead)
+    by_script = _tally(dead.script or "no text" for dead in own)
+    by_label = _tally(dead.label for dead in own)
     bars = [
         {"what": what, "name": name, "rows": rows, "shown": f"{rows:,}"}
         for what, tally in (("label", by_label), ("script", by_script))
@@ -248,15 +249,17 @@ def _labels_table(findings: CensusFindings) -> Table | None:
     counts = _mapping(findings.facts.get("labels"))
     if not counts:
         return None
-    dead = _tally(token.label for token in findings.dead)
+    dead = _mapping(findings.facts.get("dead_labels"))
     rows = tuple(
         (Cell(name), number_cell(float(rows)), number_cell(float(dead.get(name, 0))))
         for name, rows in counts.items()
         if isinstance(rows, int)
     )
     unreachable = findings.facts.get("unreachable")
-    notes = [f"Every row has one label. {unreachable:,} rows cannot be produced by the tokenizer."
-             if isinstance(unreachable, int) else "Every row has one label."]  # fmt: skip
+    tested = "Which ones the tokenizer cannot produce was not tested."
+    if isinstance(unreachable, int):
+        tested = f"{unreachable:,} rows cannot be produced by the tokenizer."
+    notes = ["Every row has one label.", tested]
     notes += [str(note) for note in findings.facts.get("label_notes") or ()]
     return Table("labels", "What the tokenizer says of all rows", " ".join(notes),
                  ("label", "rows", "dead"), (False, True, True), rows)  # fmt: skip

@@ -32,18 +32,22 @@ def write_report(path: Path, run: Path, measured: Path | None = None) -> Finding
     """
     findings = gather(run, measured)
     with replacing(path) as file:
-        file.write(render(findings).encode())
+        file.write(render(findings).encode("utf-8", "backslashreplace"))
     return findings
 
 
 def render(findings: Findings) -> str:
     """The page as HTML."""
-    held = findings.census
+    of_census = census_tables(findings.census) if findings.census else []
+    if any(table.name == "groups" for table in of_census):
+        shown = [table for table in tables(findings) if table.name != "holes"]  # there with tokens
+    else:
+        shown = tables(findings)
     return render_page(
         Page(
             opening=opening(findings),
             charts=charts(findings),
-            tables=[*tables(findings), *(census_tables(held) if held else [])],
+            tables=[*shown, *of_census],
             facts=list(facts(findings)),
             commands=commands(findings),
         )

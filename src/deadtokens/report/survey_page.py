@@ -23,7 +23,7 @@ def write_survey_page(path: Path, lines: Sequence[Surveyed]) -> Written:
     Raises:
         OutputError: The file cannot be written.
     """
-    content = render_page(survey_page(lines)).encode()
+    content = render_page(survey_page(lines)).encode("utf-8", "backslashreplace")
     with replacing(path) as file:
         file.write(content)
     return Written(path, "the page")

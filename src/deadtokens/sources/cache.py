@@ -6,6 +6,9 @@
                    .../headers/     headers of weight files, after a line with the file's size
                    .../tensors/     tensors, each the bytes it has in its file
 
+What is still to be completed has the suffix .part, and beside it .part.flushed says how much of it
+is known to lie on the disk: after a loss of power the rest may have its length, but zeros in it.
+
 A commit names its content, so nothing here ever has to be asked for again.
 """
 
@@ -14,20 +17,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from deadtokens.errors import OutputError, SourceError
-from deadtokens.listening import listener
+from deadtokens.listening import Reached, listener
 from deadtokens.sources.transfer import RemoteFile, stretch
 from deadtokens.writing import replacing
 
 # How much is asked for at a time: what lies on disk is flushed after each.
 PIECE_BYTES = 1 << 26
+PARTIAL = (".part", ".flushed")  # suffixes of what is not whole
 _REMEDY = "free space there, or name another folder in DEADTOKENS_CACHE"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -122,6 +126,7 @@ def fetch(file: RemoteFile, place: Path, start: int, nbytes: int | None, label: 
                 part.replace(place)
             else:
                 part.unlink(missing_ok=True)
+            into.mark.unlink(missing_ok=True)
     return place
 
 
@@ -133,29 +138,78 @@ def _is_whole(place: Path, wanted: int | None) -> bool:
     return wanted is None or size == wanted
 
 
-def _fill(into: IO[bytes], file: RemoteFile, start: int, nbytes: int | None, label: str) -> None:
+class _Part(io.BufferedWriter):
+    """A file to be completed, and beside it the mark: how many of its bytes lie on the disk.
+
+    Attributes:
+        mark: The mark's place. It never says more than is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "a"))
+        self.mark = path.with_name(f"{path.name}.flushed")
+        self._marked = 0
+
+    def resume(self) -> None:
+        """Drop what may not have reached the disk, and stand at the end of the rest."""
+        size = self.seek(0, os.SEEK_END)  # whoever held it before may have written on
+        try:
+            flushed = min(int(self.mark.read_bytes()), size)
+        except (FileNotFoundError, ValueError):
+            flushed = 0
+        self.seek(flushed)
+        self.truncate()
+
+    def truncate(self, size: int | None = None) -> int:
+        """As ever, and the mark first: it must not speak of bytes that are still to come."""
+        self._set_mark(self.tell() if size is None else size)
+        return super().truncate(size)
+
+    def settle(self, step: int = 0) -> None:
+        """Flush what was written to the disk, if it is so many bytes at least, and mark it."""
+        if self.tell() - self._marked >= step:
+            self.flush()
+            os.fsync(self.fileno())
+            self._set_mark(self.tell())
+
+    def _set_mark(self, n_bytes: int) -> None:
+        """Written in place and always as long, so that no loss of power makes it a larger one."""
+        with io.FileIO(self.mark, "r+" if self.mark.exists() else "w") as file:
+            file.write(b"%020d" % n_bytes)
+            os.fsync(file.fileno())
+        self._marked = n_bytes
+
+
+def _fill(into: _Part, file: RemoteFile, start: int, nbytes: int | None, label: str) -> None:
     """Transfer what a part does not have yet, piece by piece."""
     wanted = file.size if nbytes is None else nbytes
-    there = into.seek(0, os.SEEK_END)  # whoever held it before may have written on
-    if wanted is not None and there > wanted:  # no part of this
+    into.resume()
+    if wanted is not None and into.tell() > wanted:  # no part of this
         into.seek(0)
         into.truncate()
     _check_room(Path(into.name), (wanted or 0) - into.tell())
-    with listener().transfer(label, wanted, into.tell()) as reached:
-        if nbytes is None and into.tell() != wanted:
-            stretch(file, into, 0, None, reached)
-        while nbytes is not None and into.tell() < nbytes:
-            stop = start + min(into.tell() + PIECE_BYTES, nbytes)
-            size = stretch(file, into, start, stop, reached)
-            if size < stop:
-                raise SourceError(f"the file ends at byte {size:,}", where=file.where)
-            _flush(into)
-        _flush(into)
+    with listener().transfer(label, wanted, into.tell()) as told:
+
+        def reached(n_bytes: int) -> None:
+            told(n_bytes)
+            into.settle(PIECE_BYTES)
+
+        try:
+            _transfer(into, file, start, nbytes, reached)
+        finally:  # also of a transfer that is given up, all that came is kept
+            into.settle()
 
 
-def _flush(into: IO[bytes]) -> None:
-    into.flush()
-    os.fsync(into.fileno())
+def _transfer(
+    into: _Part, file: RemoteFile, start: int, nbytes: int | None, reached: Reached
+) -> None:
+    if nbytes is None and into.tell() != file.size:
+        stretch(file, into, 0, None, reached)
+    while nbytes is not None and into.tell() < nbytes:
+        stop = start + min(into.tell() + PIECE_BYTES, nbytes)
+        size = stretch(file, into, start, stop, reached)
+        if size < stop:
+            raise SourceError(f"the file ends at byte {size:,}", where=file.where)
 
 
 def _check_room(part: Path, missing: int) -> None:
@@ -169,10 +223,10 @@ def _check_room(part: Path, missing: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(part: Path, where: str) -> Iterator[IO[bytes]]:
+def _locked(part: Path, where: str) -> Iterator[_Part]:
     """A part, open at its end, which no other process or thread writes meanwhile."""
     while True:
-        with part.open("ab") as file:
+        with _Part(part) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -183,7 +237,7 @@ def _locked(part: Path, where: str) -> Iterator[IO[bytes]]:
                 return
 
 
-def _is_same(part: Path, file: IO[bytes]) -> bool:
+def _is_same(part: Path, file: _Part) -> bool:
     """Whether the file is still the one of that name: who held it before may have renamed it."""
     try:
         return os.path.samestat(part.stat(), os.fstat(file.fileno()))

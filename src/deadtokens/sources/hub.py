@@ -93,12 +93,11 @@ def _open(repository: Repository, weights: str) -> Model:
     else:
         tensors = _open_whole(repository, weights, places)
     config = repository.beside(weights, "config.json")
-    tokenizer = repository.beside(weights, "tokenizer.json")
     return Model(
         repository.shown,
         tensors,
         tied=tied(repository.json(config)) if config else None,
-        tokenizer=repository.whole(tokenizer) if tokenizer else None,
+        tokenizer=repository.tokenizer(weights),
         where=repository.shown,
         remote=weights.removesuffix(INDEX).endswith(".safetensors"),
     )
@@ -166,8 +165,7 @@ def _open_gguf(repository: Repository, name: str) -> Model:
         for part, (of_part, n_bytes) in headers.items()
     }
     metadata = headers[names[0]][0].metadata
-    beside = None if has_vocabulary(metadata) else repository.beside(name, "tokenizer.json")
-    tokenizer = repository.whole(beside) if beside else None
+    tokenizer = None if has_vocabulary(metadata) else repository.tokenizer(name)
     model = gguf_model(repository.shown, repository.shown, held, metadata, tokenizer)
     return replace(model, remote=True)
 

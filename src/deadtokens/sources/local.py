@@ -58,7 +58,7 @@ def _of_folder(folder: Path) -> Path:
     name = weights_file(names, folder, remedy="give one of them")
     if name is None:
         raise SourceError(
-            "no .safetensors file or index in this folder",
+            "no model file (.safetensors, .gguf, .bin, .pt) or index in this folder",
             where=folder,
             remedy="give a model's folder or one file",
         )

@@ -50,22 +50,6 @@ class Model:
         """
         return self._matrix(self.choose(tensor))
 
-    def both(self) -> tuple[Matrix, Matrix] | None:
-        """The input and the output matrix; None where they are tied, or one is not there.
-
-        Raises:
-            SourceError: One of them cannot be read as a matrix.
-        """
-        names = self.both_names()
-        if not names:
-            return None
-        reasons = ("the input matrix, by its name", "the output (unembedding) matrix, by its name")
-        read, written = (
-            self._matrix(Choice(self.tensors[name], reason))
-            for name, reason in zip(names, reasons, strict=True)
-        )
-        return read, written
-
     def both_names(self) -> tuple[str, ...]:
         """The tensors of the input and the output matrix, nothing read; empty if they are tied."""
         found = candidates(self.tensors)

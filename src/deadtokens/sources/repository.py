@@ -10,19 +10,28 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deadtokens.errors import SourceError
 from deadtokens.listening import listener
-from deadtokens.sources.cache import cache_folder, fetch, safe_name, safe_path, store, stored
+from deadtokens.sources.cache import (
+    PARTIAL,
+    cache_folder,
+    fetch,
+    safe_name,
+    safe_path,
+    store,
+    stored,
+)
 from deadtokens.sources.describe import parse_object
 from deadtokens.sources.transfer import RemoteFile, UnreachableError, hub_utilities, persistently
 
 HUB_PREFIX = "hf:"
 _LISTING = "listing.json"
 _MOST_JSON_BYTES = 100_000_000
+_MOST_TOKENIZER_BYTES = 1 << 28
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FORM = "write hf:owner/name, hf:owner/name@revision or hf:owner/name:FILE"
 
@@ -62,14 +71,20 @@ class Repository:
         """What error lines call one of its files."""
         return f"{self.shown}/{name}"
 
-    def whole(self, name: str) -> Path:
+    def whole(self, name: str, most: int | None = None) -> Path:
         """One of its files, fetched whole unless it is kept already.
 
+        Args:
+            name: The file.
+            most: The most bytes that it may have; None for no limit.
+
         Raises:
-            SourceError: It is not to be had, or cannot be kept.
+            SourceError: It is not to be had, is larger, or cannot be kept.
         """
         place = safe_path(self.folder / "files", name, self.named(name))
-        return fetch(self.remote(name), place, 0, None, self.named(name))
+        file = replace(self.remote(name), most=most)
+        file.check_size(file.size)
+        return fetch(file, place, 0, None, self.named(name))
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in one of its files.
@@ -77,15 +92,22 @@ class Repository:
         Raises:
             SourceError: It holds something else, or as for `whole`.
         """
-        path = self.whole(name)
-        if path.stat().st_size > _MOST_JSON_BYTES:
-            raise SourceError("too large for a JSON file", where=self.named(name))
-        return parse_object(path.read_bytes(), self.named(name))
+        content = self.whole(name, _MOST_JSON_BYTES).read_bytes()
+        return parse_object(content, self.named(name))
+
+    def tokenizer(self, weights: str) -> Path | None:
+        """The tokenizer.json beside the weights, or else at the top; None if there is none.
+
+        Raises:
+            SourceError: As for `whole`.
+        """
+        name = self.beside(weights, "tokenizer.json")
+        return self.whole(name, _MOST_TOKENIZER_BYTES) if name else None
 
     def kept(self) -> tuple[Path, ...]:
         """What opening it has read, on disk."""
         found = [path for part in ("files", "headers") for path in (self.folder / part).rglob("*")]
-        whole = [path for path in found if path.is_file() and path.suffix != ".part"]
+        whole = [path for path in found if path.is_file() and path.suffix not in PARTIAL]
         return (self.folder / _LISTING, *sorted(whole))
 
     def beside(self, weights: str, name: str) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
 from deadtokens.errors import SourceError
+from deadtokens.files.stored import short
 from deadtokens.listening import Reached, listener
 
 # Failures in a row, and the seconds to wait after each: some 15 s in all.
@@ -38,11 +39,26 @@ class RemoteFile:
         url: Where it is asked for.
         where: What an error line names.
         size: Its bytes; None if not known yet.
+        most: The most bytes that it may have; None for no limit.
     """
 
     url: str
     where: str
     size: int | None = None
+    most: int | None = None
+
+    def check_size(self, size: int | None) -> None:
+        """Refuse a size beyond what the file may have.
+
+        Raises:
+            SourceError: It is beyond that.
+        """
+        if size is not None and self.most is not None and size > self.most:
+            raise SourceError(
+                f"{size:,} bytes, which is too large: {self.most:,} are the most fetched of such a "
+                "file",
+                where=self.where,
+            )
 
 
 class UnreachableError(SourceError):
@@ -185,6 +201,7 @@ def _answer(file: RemoteFile, first: int, stop: int | None) -> Iterator[tuple[An
                 where=file.where,
                 remedy="remove it from the cache and try again",
             )
+        file.check_size(size)
         yield response, end, size
 
 
@@ -211,7 +228,7 @@ def _session(where: str) -> Any:
         return hub_utilities().get_session()
     except (OSError, ValueError) as error:
         raise SourceError(
-            f"no connection can be set up ({_short(error)})",
+            f"no connection can be set up ({short(error)})",
             where=where,
             remedy="check the proxy and certificates that the environment names",
         ) from None
@@ -241,7 +258,7 @@ def _headers(where: str) -> dict[str, str]:
         )
     except Exception as error:  # whatever a file, an OAuth server or a CI's identity may raise
         raise SourceError(
-            f"the token cannot be read ({_short(error)})", where=where, remedy=_SIGN_IN
+            f"the token cannot be read ({short(error)})", where=where, remedy=_SIGN_IN
         ) from None
     return {**headers, "Accept-Encoding": "identity"}
 
@@ -305,7 +322,7 @@ def _translated(where: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise _refused(error, where) from None
     except client_error as error:
-        raise _Passing(f"the connection failed ({_short(error)})") from None
+        raise _Passing(f"the connection failed ({short(error)})") from None
 
 
 def _refused(error: Any, where: str) -> Exception:
@@ -345,7 +362,7 @@ def _denied(status: int, message: str, where: str) -> SourceError:
         )
     if status == 403:
         return SourceError(
-            "access is forbidden" + (f" ({_short(message)})" if message else ""),
+            "access is forbidden" + (f" ({short(message)})" if message else ""),
             where=where,
             remedy="use a token with the right to read it, in HF_TOKEN",
         )
@@ -366,8 +383,3 @@ def _asked_to_wait(status: int, headers: Any) -> _Passing:
 def _page(url: str) -> str:
     """The page of a repository, from an address that something of it was asked at."""
     return re.sub(r"/(resolve|revision)/.*|\?.*", "", url.replace("/api/models/", "/", 1))
-
-
-def _short(error: object) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:160]}..."

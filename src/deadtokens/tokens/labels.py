@@ -57,6 +57,13 @@ class Labels:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.label_counts().items())
         return f"<Labels of {len(self.texts):,} rows: {counts}>"
 
+    @property
+    def unreachable(self) -> int | None:
+        """Rows that the tokenizer cannot produce; None where that could not be tested."""
+        if not bool((self.reachable == 1).any()):
+            return None
+        return int((self.reachable == 0).sum())
+
     def label_of(self, row: int) -> str:
         """The label of a row."""
         return LABELS[int(self.labels[row])]
