@@ -44,7 +44,7 @@ def test_caveats_say_what_breaks(tmp_path: Path) -> None:
     assert "a multiple of 16" in text  # 272 is one, 251 is not
     assert "251 is none: 5 rows of padding" in text
     assert "2 special or added tokens are dropped" in text
-    assert "1 reserved tokens are dropped" in text
+    assert "1 of 1 reserved tokens are dropped" in text
     assert "13 byte tokens are dropped" in text
     assert "5 of the dropped rows have no token" in text
     assert re.search(r"\d+ dropped ids are still produced", text)

@@ -187,6 +187,7 @@ def inventory_facts(
     return {
         "source": matrix.source,
         "tensor": matrix.tensor,
+        "tokenizer": _tokenizer_file(matrix),
         "note": matrix.note or matrix.reason,
         "format": matrix.storage,
         "n_rows": found.n_rows,
@@ -211,6 +212,12 @@ def inventory_facts(
         "named_untrained": sum(token.untrained for token in named),
         "groups": group_facts(taken),
     }
+
+
+def _tokenizer_file(matrix: Matrix) -> str | None:
+    """The tokenizer's file, where another than the source's own was given."""
+    path = matrix.tokenizer
+    return str(path) if isinstance(path, Path) and path not in matrix.files else None
 
 
 def _role(taken: Inventory, untied: Untied | None) -> str:

@@ -124,7 +124,8 @@ def _by_label(labels: Labels, dropped: BoolArray) -> Iterator[str]:
             "and code that names them break, and the tokenizer must forget them."
         )
     if counts["reserved"]:
-        yield f"{counts['reserved']:,} reserved tokens are dropped: no room is left for those."
+        there = labels.label_counts()["reserved"]
+        yield f"{counts['reserved']:,} of {there:,} reserved tokens are dropped."
     if counts["byte"]:
         yield (
             f"{counts['byte']:,} byte tokens are dropped: text that needs these bytes can no "

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from deadtokens.census import Census
 from deadtokens.census_files import group_facts
 from deadtokens.cli.display import line, new_table, print_table, text_cell
-from deadtokens.inventory import Both, Inventory, NamedToken, named_tokens
+from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, named_tokens
 from deadtokens.keep import Keep
 
 GROUPS_SHOWN = 40
-_NAMED_SHOWN = 40
+_NAMED_SHOWN = 20
+_OTHERS_SHOWN = 40
 _TOKENS_SHOWN = 4
 _LONGEST_TOKEN = 24
 
@@ -37,9 +38,12 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
         _groups_table(taken)
     else:
         line("no two rows are equal")
-    if taken.labels is not None:
-        _labels_table(taken)
-        named_table(named_tokens(taken))
+    if taken.labels is None:
+        line("tokens are not named: the source brings no tokenizer, add --tokenizer FILE")
+        return
+    _labels_table(taken)
+    _texts_line(taken)
+    named_table(named_tokens(taken))
 
 
 def both_lines(both: Both) -> None:
@@ -126,14 +130,26 @@ def _labels_table(taken: Inventory) -> None:
         line(f"note: {note}")
 
 
+def _texts_line(taken: Inventory) -> None:
+    """The dead tokens that are not known by name, one after another."""
+    labels = taken.labels
+    if labels is None:
+        return
+    dead = taken.dead.rows.nonzero()[0].tolist()
+    others = [row for row in dead if labels.label_of(row) not in (*NAMED, "padding")]
+    if others:
+        texts = [f"{row} {shown(labels.texts[row])}" for row in others[:_OTHERS_SHOWN]]
+        line(f"{len(others):,} other dead tokens: {_some(texts, len(others))}")
+
+
 def named_table(named: Sequence[NamedToken]) -> None:
     """Which special, reserved and added tokens are untrained, and the evidence."""
     if not named:
         return
     untrained = [token for token in named if token.untrained]
     line(
-        f"{len(untrained):,} of {len(named):,} special, reserved and added tokens are untrained"
-        + (":" if untrained else "")
+        f"{len(untrained):,} of {len(named):,} special, reserved and added tokens are shown to be "
+        "untrained" + (":" if untrained else "")
     )
     if not untrained:
         return

@@ -36,8 +36,8 @@ def survey(
 ) -> None:
     """Take stock of many models, a row each.
 
-    A source that cannot be read is a row with its error and does not stop the others; exit status
-    1 says that there was one.
+    A source that cannot be read is named with its error and does not stop the others; exit status 1
+    says that there was one.
     """
     from deadtokens.cli import display
     from deadtokens.report.survey_page import write_survey_page
@@ -82,10 +82,9 @@ def _print(lines: list[Surveyed]) -> None:
     from deadtokens.cli import display
     from deadtokens.survey import COLUMN_TITLES, cells
 
-    display.sections_table(
-        list(COLUMN_TITLES.values()),
-        {"": [cells(line) for line in lines if not line.error]},
-    )
+    good = [cells(line) for line in lines if not line.error]
+    if good:
+        display.sections_table(list(COLUMN_TITLES.values()), {"": good})
     for line in lines:
         if line.error:
             display.line(f"error: {line.source}: {line.error}")

@@ -42,9 +42,10 @@ def write_census_page(path: Path, folder: Path) -> Written:
 def census_page(findings: CensusFindings) -> Page:
     """The page of a census."""
     facts = findings.facts
-    command = ["deadtokens", "census", str(facts.get("source")), "-o", "census"]
-    if facts.get("tensor"):
-        command[3:3] = ["--tensor", str(facts["tensor"])]
+    command = ["deadtokens", "census", str(facts.get("source"))]
+    for option in ("tensor", "tokenizer"):
+        command += [f"--{option}", str(facts[option])] if facts.get(option) else []
+    command += ["-o", "census"]
     return Page(
         opening=_opening(findings),
         charts=census_charts(findings),
