@@ -330,18 +330,24 @@ def test_dead_rows_and_how() -> None:
     values[others[:2]], values[others[2:5]] = values[others[0]], 0
     matrix = matrix_of(values)
     dead = dead_rows(matrix, dt.census(matrix), search(matrix))
-    assert np.flatnonzero(dead.rows).tolist() == sorted([*rows, *others[2:5]])
-    assert dead.how == "30 in the cluster, 3 of zeros"
+    assert np.flatnonzero(dead.rows).tolist() == sorted([*rows, *others[:5]])
+    assert dead.how == "30 in the cluster, 2 equal to another, 3 of zeros"
     assert EVIDENCE[dead.evidence[rows[0]]] == "cluster"
     assert EVIDENCE[dead.evidence[others[3]]] == "zeros"
-    assert EVIDENCE[dead.evidence[others[0]]] == ""
+    assert EVIDENCE[dead.evidence[others[0]]] == "black hole"
+    assert EVIDENCE[dead.evidence[others[9]]] == ""
 
     values[rows] = np.random.default_rng(1).normal(0, 0.02, (30, 32))
     matrix = matrix_of(values)
     dead = dead_rows(matrix, dt.census(matrix), search(matrix))
     assert np.flatnonzero(dead.rows).tolist() == sorted(others[:5])
-    assert dead.how == "2 equal to another, no cluster being found, 3 of zeros"
+    assert dead.how == "2 equal to another, 3 of zeros"
     assert EVIDENCE[dead.evidence[others[0]]] == "black hole"
+
+    whisper = dt.open_matrix("builtin:whisper-tiny.en")
+    dead = dead_rows(whisper, dt.census(whisper), search(whisper))
+    assert dead.rows.all()
+    assert dead.how == "78 equal to another, 222 of a source that holds dead rows only"
 
     alive = matrix_of(values[rows])
     assert (

@@ -420,6 +420,14 @@ def test_what_movement_says(a: list[float], b: list[float], says: str) -> None:
     assert diff(matrix(a), matrix(b)).evidence.startswith(says)
 
 
+def test_rows_that_moved_as_often_as_others_are_no_evidence() -> None:
+    still = diff(matrix([1, 1, 2, 3]), matrix([1, 1, 4, 5])).evidence
+    assert still.endswith("evidence that they are untrained.")
+    assert "no evidence" not in still
+    moved = diff(matrix([1, 1, 2, 3, 4, 5]), matrix([1, 6, 7, 3, 4, 5])).evidence
+    assert "no less often than others, which is no evidence" in moved
+
+
 def test_movement_of_dead_rows_and_of_others() -> None:
     found = diff(matrix([1, 1, 1, 10, 20, 30, 40]), matrix([1, 1, 4, 11, 25, 30, 40]))
     dead, others = found.dead, found.others

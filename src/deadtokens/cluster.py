@@ -34,8 +34,8 @@ from deadtokens.voids import (
 )
 
 _ROUNDS = 6  # of cutting and centring; two or three settle all but contrived matrices
-_FIRST_ROWS = 1024
-EVIDENCE = ("", "cluster", "black hole", "zeros")
+_FIRST_ROWS = 1024  # among which to look for any row
+EVIDENCE = ("", "cluster", "black hole", "zeros", "source")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def find_cluster(matrix: Matrix, found: Census, *, workers: int | None = None) -
     if not any(cut.convincing and cut.inside.size > cut.probe.population for cut in cuts):
         others = finite.copy()
         for cut in cuts:
-            others[cut.inside if cut.convincing else cut.inside[:0]] = False
+            if cut.convincing:
+                others[cut.inside] = False
         cuts += _settle(matrix, finite, _dense(matrix, others, workers), workers)
     cuts = cuts or _settle(matrix, finite, [_somewhere(matrix, finite)], workers)
     return max(cuts, key=lambda cut: cut.rank).result()
@@ -164,7 +165,8 @@ class _Cut:
 
     def result(self) -> ClusterSearch:
         rows = np.zeros(self.ordering.zero.size, dtype=np.bool_)
-        rows[self.inside if self.convincing else self.inside[:0]] = True
+        if self.convincing:
+            rows[self.inside] = True
         return ClusterSearch(
             rows=rows,
             zero=self.ordering.zero,
@@ -198,7 +200,7 @@ def _dense(matrix: Matrix, among: BoolArray, workers: int | None) -> list[_Probe
 
 
 def _somewhere(matrix: Matrix, finite: BoolArray) -> _Probe:
-    """A row to say something of, where there is no better place: the first, if it may be."""
+    """A row to order the others from, so that something can be said, where nothing suggests one."""
     rows = np.flatnonzero(finite)[:_FIRST_ROWS]
     rows = rows[matrix.values(rows).any(axis=1)][:1]
     if rows.size == 0:
@@ -288,24 +290,30 @@ def _reason(cut: _Cut) -> str:
 
 
 def dead_rows(matrix: Matrix, found: Census, search: ClusterSearch) -> DeadRows:
-    """The rows that count as dead: those of the cluster, and rows of zeros.
+    """The rows that count as dead: those of the cluster, those in black holes, rows of zeros.
 
-    Where no void sets a cluster apart, the rows in black holes stand for it.
+    A row that equals another one counts wherever it lies: rows that are trained apart do not stay
+    equal. Of a source that holds dead rows only, as the built-ins do, all count.
 
     Args:
         matrix: The matrix.
         found: Its census.
         search: What `find_cluster` found.
     """
-    del matrix
-    name = "cluster" if search.rows.any() else "black hole"
-    alike = search.rows if search.rows.any() else found.mask & ~search.zero
     evidence = np.zeros(found.n_rows, dtype=np.int8)
-    evidence[alike] = EVIDENCE.index(name)
+    if matrix.default_rows == "all":
+        evidence[:] = EVIDENCE.index("source")
+    evidence[found.mask] = EVIDENCE.index("black hole")
+    evidence[search.rows] = EVIDENCE.index("cluster")
     evidence[search.zero] = EVIDENCE.index("zeros")
-    kinds = {"cluster": "in the cluster", "black hole": "equal to another, no cluster being found"}
-    parts = [f"{int(alike.sum()):,} {kinds[name]}"] if alike.any() else []
-    parts += [f"{int(search.zero.sum()):,} of zeros"] if search.zero.any() else []
+    words = {
+        "cluster": "in the cluster",
+        "black hole": "equal to another",
+        "zeros": "of zeros",
+        "source": "of a source that holds dead rows only",
+    }
+    counts = {name: int((evidence == EVIDENCE.index(name)).sum()) for name in words}
+    parts = [f"{count:,} {words[name]}" for name, count in counts.items() if count]
     how = ", ".join(parts) or "no cluster, no equal rows, no zeros"
     return DeadRows(evidence > 0, how, evidence)
 

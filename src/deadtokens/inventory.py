@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, Census, census, raw_census
-from deadtokens.cluster import ClusterSearch, DeadRows, dead_rows, find_cluster, merging
+from deadtokens.cluster import EVIDENCE, ClusterSearch, DeadRows, dead_rows, find_cluster, merging
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
@@ -152,7 +152,8 @@ class DeadToken:
         label: Of `deadtokens.tokens.LABELS`; empty without a tokenizer.
         script: Unicode script of the text.
         reachable: Whether the tokenizer can produce it; None where it was not tested.
-        evidence: ``"black hole"``, ``"cluster"`` or ``"zeros"``.
+        evidence: ``"black hole"``, ``"cluster"``, ``"zeros"``, or ``"source"`` where the source
+            holds dead rows only.
         group: The black hole it is in, as in census.csv; None for a row unlike all others.
         population: Rows that share its vector.
         distance: Euclidean distance from the cluster's centre; None where none was found.
@@ -228,12 +229,8 @@ def token_of(matrix: Matrix, row: int) -> int:
 
 
 def evidence_of(taken: Inventory, row: int) -> str:
-    """By what a row counts as dead; empty if it does not."""
-    if not taken.dead.rows[row]:
-        return ""
-    if taken.search.zero[row]:
-        return "zeros"
-    return "cluster" if taken.search.rows[row] else "black hole"
+    """By what a row counts as dead, of `deadtokens.cluster.EVIDENCE`; empty if it does not."""
+    return EVIDENCE[int(taken.dead.evidence[row])]
 
 
 def _distance(taken: Inventory, row: int) -> float | None:
@@ -290,7 +287,7 @@ def _evidence_words(taken: Inventory, row: int, group: int) -> str:
         return "its row holds NaN or an infinity"
     if taken.search.zero[row]:
         return "all its numbers are zero"
-    parts = []
+    parts = ["the source holds dead rows only"] if taken.matrix.default_rows == "all" else []
     if group >= 0:
         population = int(taken.census.group_population[group])
         parts.append(f"{population:,} rows share its vector (black hole {group})")

@@ -8,6 +8,19 @@ on average, with a standard deviation of 18 %. Eight of these sums, as fixed-poi
 bits are dropped, become equal for rows that lie together: the fullest cells, for several sets of
 sums and numbers of bits, are the places to look at. The sketch decides where to look and nothing
 else: what is found there is confirmed by exact distances.
+
+How wide a cluster may be: 20,000 Gaussian rows of 1,024 dimensions, of equal norms or of norms
+spread by a factor of 1.6, and n about a point of like norm or ten times that, their noise a
+fraction of the ordinary width. All of two or three trials succeed from these fractions down; none
+ever gave another set of rows.
+
+    n               10      20      50      300     5,000
+    equal norms     1/32    1/6     1/4     1/3     1/3
+    spread norms    1/32    1/12    1/8     1/4     1/4
+
+The last two columns are where the ratio of the void comes down to 3, the first is where 10 rows no
+longer are evidence enough. Dropping bits of the coordinates instead, all 23 of float32's fraction
+make 156 of 2,000 such rows equal at a fraction of 1e-4 in 2,560 dimensions, and no two at 1e-3.
 """
 
 from __future__ import annotations

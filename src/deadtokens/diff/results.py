@@ -207,7 +207,7 @@ class Diff:
                 "that they are untrained, nor against it, since weight decay moves them too."
             )
         how_many = "All" if still == dead.n_rows else f"{still:,} of"
-        found = f"{how_many} {dead.n_rows:,} rows in black holes of A did not move{beyond}, and"
+        found = f"{how_many} {dead.n_rows:,} rows in black holes of A did not move{beyond} while"
         if (dead.n_rows - still) / dead.n_rows < moved / others.n_rows / _CLEARLY_LESS:
             return f"{found} {those} did: evidence that they are untrained."
         return (

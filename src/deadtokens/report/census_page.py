@@ -58,18 +58,26 @@ def census_page(findings: CensusFindings) -> Page:
 def _opening(findings: CensusFindings) -> Opening:
     facts = findings.facts
     dead, rows = _number(facts, "n_dead"), _number(facts, "n_rows")
-    cluster = facts.get("cluster")
-    evidence = str(cluster.get("evidence") or "") if isinstance(cluster, dict) else ""
     return Opening(
         title=str(facts.get("source") or ""),
         question="Which tokens are dead?",
         answer=f"{dead:,} of {rows:,}" if dead else "None found",
         mood="no" if dead else "yes",
-        headline=typeset(evidence),
+        headline=typeset(_headline(facts)),
         sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
         cards=tuple(_cards(findings)),
         story="",
     )
+
+
+def _headline(facts: Mapping[str, Any]) -> str:
+    cluster = facts.get("cluster")
+    if not isinstance(cluster, dict):
+        return ""
+    evidence = str(cluster.get("evidence") or "")
+    if cluster.get("n_rows"):
+        return f"A void sets a cluster apart: {evidence}."
+    return f"{evidence[:1].upper()}{evidence[1:]}."
 
 
 def _sentences(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -78,7 +78,8 @@ def _void_chart(findings: CensusFindings) -> Chart | None:
         if at_centre
         else ""
     )
-    caption = f"{typeset(str(cluster.get('evidence') or ''))}{note} Far rows are thinned out."
+    evidence = str(cluster.get("evidence") or "")
+    caption = f"{evidence[:1].upper()}{typeset(evidence[1:])}.{note} Far rows are thinned out."
     keys = [Key("dot", "real", "inside the cluster")] if convincing else []
     keys.append(Key("dot", "muted", "other rows"))
     return Chart("void", "The void around the dead", caption, {(): spec}, drawn=((),),
