@@ -125,11 +125,17 @@ def _chosen(fit: Fit) -> BoolArray:
 
     Left out are dimensions whose cells are far narrower than the noise and whose values are as far
     apart as the noise makes them: which cells they occupy is a matter of chance. The noise is told
-    as below, from all dimensions: what contradicts the story must not be able to excuse itself.
+    from all dimensions, as below or, where the cells of most are far narrower than the values are
+    apart, from how far that is in the median: what contradicts the story must not be able to excuse
+    itself.
     """
     likelihood = fit.likelihood
     used = likelihood.used
-    sigma = _Expected(fit, used, _observed(fit, used)).sigma
+    spread = float(np.median(likelihood.std[used]))
+    if np.median(likelihood.width[used]) < _NARROW * spread:
+        sigma = spread  # most dimensions are all but continuous: few tokens share a cell, if any
+    else:
+        sigma = _Expected(fit, used, _observed(fit, used)).sigma
     low, high = (spread * sigma for spread in _SPREAD)
     plain = (likelihood.std > low) & (likelihood.std < high)
     return used & ~(plain & (likelihood.width < _NARROW * sigma))

@@ -29,7 +29,7 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
     _not_finite_line(found)
     if zero := int(taken.search.zero.sum()):
         line(f"{zero:,} rows are all zeros, a group of their own")
-    line(f"cluster: {taken.search.evidence()}")
+    line(f"{'cluster: ' if taken.search.rows.any() else ''}{taken.search.evidence()}")
     for name, n_rows in taken.merging.items():
         line(f"in {name}, {n_rows:,} rows would equal another one")
     line(f"dead: {int(taken.dead.rows.sum()):,} rows ({taken.dead.how})")
