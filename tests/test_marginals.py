@@ -484,9 +484,9 @@ def test_half_of_the_rows_displaced_in_one_dimension(displaced_by: float) -> Non
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("seed", range(3))
-def test_wide_noise_around_zero_is_no_contradiction(dtype: type, seed: int) -> None:
+def test_wide_noise_around_zero_is_no_contradiction(dtype: Any, seed: int) -> None:
     """Cells crowd towards zero, so that fewer tokens share one than on an even lattice."""
-    rows = np.random.default_rng(seed).normal(0, 0.02, (300, 32)).astype(dtype)
+    rows: npt.NDArray[Any] = np.random.default_rng(seed).normal(0, 0.02, (300, 32)).astype(dtype)
     snowball = dt.snowball_of(dt.open_matrix(rows), np.ones(300, dtype=np.bool_))
     found = dt.marginals(dt.fit(snowball))
     assert found.features == ()

@@ -87,4 +87,5 @@ def _print(lines: list[Surveyed]) -> None:
         display.sections_table(list(COLUMN_TITLES.values()), {"": good})
     for line in lines:
         if line.error:
-            display.line(f"error: {line.source}: {line.error}")
+            named = line.error.startswith(line.source)
+            display.line(f"error: {line.error if named else f'{line.source}: {line.error}'}")
