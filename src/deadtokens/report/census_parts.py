@@ -259,7 +259,7 @@ def _labels_table(findings: CensusFindings) -> Table | None:
     unreachable = findings.facts.get("unreachable")
     tested = "Which ones the tokenizer cannot produce was not tested."
     if isinstance(unreachable, int):
-        tested = f"{unreachable:,} rows cannot be produced by the tokenizer."
+        tested = f"{unreachable:,} rows, whatever their label, cannot be produced by the tokenizer."
     notes = ["Every row has one label.", tested]
     notes += [str(note) for note in findings.facts.get("label_notes") or ()]
     return Table("labels", "What the tokenizer says of all rows", " ".join(notes),
