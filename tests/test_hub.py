@@ -800,3 +800,13 @@ def test_the_program() -> None:
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert "no such repository" in result.stderr
+
+
+def test_where_nobody_answers_it_says_so_at_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    assert hub.url
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(transfer, "_WAITS", (60.0,))  # nobody waits that long
+    assert "no hub answers" in fails(f"hf:{NAME}")
+    assert not any("trying again" in message for message in heard.messages)

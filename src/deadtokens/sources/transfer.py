@@ -70,11 +70,15 @@ class _Passing(Exception):  # noqa: N818 - not an error yet: tried again
 
     Attributes:
         wait: Seconds that the server asks for; None if it asks for none.
+        unconnected: Whether no connection was made at all.
     """
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(
+        self, reason: str, wait: float | None = None, *, unconnected: bool = False
+    ) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.unconnected = unconnected
 
 
 def stretch(
@@ -123,6 +127,12 @@ def persistently(where: str, ask: Callable[[], _T], *, patient: bool = True) -> 
             with _translated(where):
                 return ask()
         except _Passing as passing:
+            if passing.unconnected:
+                raise UnreachableError(
+                    f"no hub answers ({passing})",
+                    where=where,
+                    remedy="check the network, and HF_ENDPOINT if it is set",
+                ) from None
             if not patient:
                 raise UnreachableError(str(passing), where=where, remedy=_LATER) from None
             patience.lose(passing)
@@ -322,7 +332,10 @@ def _translated(where: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise _refused(error, where) from None
     except client_error as error:
-        raise _Passing(f"the connection failed ({short(error)})") from None
+        # Nobody at that address, or no such address: waiting some seconds does not mend that.
+        unconnected = type(error).__name__ == "ConnectError"
+        why = f"the connection failed ({short(error)})"
+        raise _Passing(why, unconnected=unconnected) from None
 
 
 def _refused(error: Any, where: str) -> Exception:
