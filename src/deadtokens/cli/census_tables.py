@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from deadtokens.census import Census
 from deadtokens.census_files import group_facts
-from deadtokens.cli.display import line, new_table, print_table, text_cell
+from deadtokens.cli.display import line, new_table, print_table, quoted, text_cell
 from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, named_tokens
 from deadtokens.keep import Keep
 
@@ -14,7 +14,6 @@ GROUPS_SHOWN = 40
 _NAMED_SHOWN = 20
 _OTHERS_SHOWN = 40
 _TOKENS_SHOWN = 4
-_LONGEST_TOKEN = 24
 
 
 def inventory_tables(taken: Inventory, both: Both) -> None:
@@ -102,7 +101,7 @@ def _groups_table(taken: Inventory) -> None:
             tokens = [str(i) for i in matrix.token_ids[rows].tolist() if i >= 0]
             cells.append(_some(tokens, population))
         if labels is not None:
-            cells.append(_some([shown(labels.texts[row]) for row in rows.tolist()], population))
+            cells.append(_some([quoted(labels.texts[row]) for row in rows.tolist()], population))
             cells += [tally(facts["labels"]), tally(facts["scripts"])]
         table.add_row(*map(text_cell, cells))
     print_table(table)
@@ -138,7 +137,7 @@ def _texts_line(taken: Inventory) -> None:
     dead = taken.dead.rows.nonzero()[0].tolist()
     others = [row for row in dead if labels.label_of(row) not in (*NAMED, "padding")]
     if others:
-        texts = [f"{row} {shown(labels.texts[row])}" for row in others[:_OTHERS_SHOWN]]
+        texts = [f"{row} {quoted(labels.texts[row])}" for row in others[:_OTHERS_SHOWN]]
         line(f"{len(others):,} other dead tokens: {_some(texts, len(others))}")
 
 
@@ -155,18 +154,12 @@ def named_table(named: Sequence[NamedToken]) -> None:
         return
     table = new_table("row", "token", "label", "norm", "evidence")
     for token in untrained[:_NAMED_SHOWN]:
-        cells = (str(token.row), shown(token.token), token.label, f"{token.norm:.5g}")
+        cells = (str(token.row), quoted(token.token), token.label, f"{token.norm:.5g}")
         table.add_row(*map(text_cell, (*cells, token.evidence)))
     print_table(table)
     left = len(untrained) - _NAMED_SHOWN
     if left > 0:
         line(f"and {left:,} more: all of them in special.csv (-o DIR)")
-
-
-def shown(text: str) -> str:
-    """A token between quotes, shortened; what drives a terminal is escaped by `text_cell`."""
-    short = text if len(text) <= _LONGEST_TOKEN else text[: _LONGEST_TOKEN - 1] + "…"
-    return f"'{short}'"
 
 
 def tally(counts: Mapping[str, int], most: int = 4) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _GROUPS_SHOWN = 40
 _ROWS_SHOWN = 20
 _NUMBERS_SHOWN = 4
-_LONGEST_TOKEN = 24
 
 
 def diff(
@@ -182,6 +181,8 @@ def _groups_table(found: Diff) -> None:
 
 
 def _group_cells(found: Diff, group: GroupChange) -> list[str]:
+    from deadtokens.cli import display
+
     rows = group.rows_b if group.group_a is None else group.population_a
     cells = [
         "-" if group.group_a is None else str(group.group_a),
@@ -196,7 +197,9 @@ def _group_cells(found: Diff, group: GroupChange) -> list[str]:
     if found.lattice is not None:
         cells.append("-" if group.steps is None else f"{group.steps:,}")
     cells.append(str(group.first_row))
-    return cells + ([_shown(found.texts[group.first_row])] if found.texts is not None else [])
+    if found.texts is not None:
+        cells.append(display.quoted(found.texts[group.first_row]))
+    return cells
 
 
 def _rows_table(found: Diff) -> None:
@@ -217,7 +220,8 @@ def _rows_table(found: Diff) -> None:
         names = ("group_a", "population_a", "group_b", "population_b")
         numbers = ("-" if record[name] is None else f"{record[name]:,}" for name in names)
         cells = [str(record["row"]), *numbers, _length(record["moved"]), record["change"]]
-        cells += [_shown(found.texts[record["row"]])] if found.texts is not None else []
+        if found.texts is not None:
+            cells.append(display.quoted(found.texts[record["row"]]))
         table.add_row(*map(display.text_cell, cells))
     display.print_table(table)
     if left > 0:
@@ -233,8 +237,3 @@ def _some(numbers: tuple[int, ...]) -> str:
         return "-"
     more = ", ..." if len(numbers) > _NUMBERS_SHOWN else ""
     return ", ".join(f"{n:,}" for n in numbers[:_NUMBERS_SHOWN]) + more
-
-
-def _shown(text: str) -> str:
-    short = text if len(text) <= _LONGEST_TOKEN else text[: _LONGEST_TOKEN - 1] + "…"
-    return f"'{short}'"

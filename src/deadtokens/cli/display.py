@@ -19,6 +19,7 @@ from deadtokens.writing import Written
 if TYPE_CHECKING:
     from deadtokens.sweep import Progress
 
+_LONGEST_TOKEN = 24
 _NARROWEST_FILE = 10_000  # a file or pipe has no width of its own; tables must not be cut there
 
 
@@ -118,6 +119,12 @@ def print_table(table: Table) -> None:
     with console.capture() as printed:
         console.print(table)
     sys.stdout.write("".join(f"{row.rstrip()}\n" for row in printed.get().splitlines()))
+
+
+def quoted(text: str) -> str:
+    """A token between quotes, shortened; what drives a terminal is escaped where it is printed."""
+    short = text if len(text) <= _LONGEST_TOKEN else text[: _LONGEST_TOKEN - 1] + "…"
+    return f"'{short}'"
 
 
 def text_cell(text: str) -> Text:
