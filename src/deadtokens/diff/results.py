@@ -99,8 +99,8 @@ class Movement:
     Attributes:
         n_rows: How many.
         still: Those whose vector is the same.
-        still_once_rounded: Those whose vectors are the same in the coarser format of the two, in that of
-            B where neither is coarser.
+        still_once_rounded: Those whose vectors are the same in the coarser format of the two, in
+            that of B where neither is coarser.
         median: Of their Euclidean distances; None without rows.
         largest: The largest of them; None without rows.
     """
