@@ -507,7 +507,7 @@ def test_other_lattices_and_numbers_of_tokens_are_noted(
     notes = compare(finished, other).notes
     assert len(notes) == 3
     assert notes[0].startswith("WARNING: 300 rows were measured, but each trial has 50 tokens")
-    assert "float16 lattice" in notes[1]
+    assert "numbers are float16, the trials' bfloat16" in notes[1]
     assert "estimates from sampled pairs" in notes[2]
 
 
