@@ -251,8 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for at in range(first, end, BLOCK):
                 block = memoryview(content[at : min(at + BLOCK, end)])
+                self.hub.count(file, len(block))  # first: who receives it may ask at once
                 self.wfile.write(block)
-                self.hub.count(file, len(block))
         except OSError:  # whoever asked has gone
             self.close_connection = True
         if end < stop:
@@ -265,8 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
             self.hub.count(name, len(body))
+            self.wfile.write(body)
 
 
 class _Server(ThreadingHTTPServer):

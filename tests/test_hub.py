@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -734,9 +733,6 @@ def test_headers_that_lie(hub: Hub, tmp_path: Path, length: int) -> None:
     path = write_header(tmp_path / "m.safetensors", {}, bytes(1000), length)
     hub.repositories[NAME] = Repository({"model.safetensors": path.read_bytes()})
     assert f"{SOURCE}/model.safetensors" in fails(SOURCE)
-    patience = time.monotonic() + 5
-    while "model.safetensors" not in hub.sent_of and time.monotonic() < patience:
-        time.sleep(0.01)  # the server counts after it has sent
     assert hub.sent_of["model.safetensors"] <= 2 * path.stat().st_size
     assert not [path for path in cached() if path.parent.name == "headers"]
 
