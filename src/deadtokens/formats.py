@@ -11,7 +11,7 @@ Every format here is a subset of float32, which is therefore the type of all val
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -245,12 +245,19 @@ def effective_format(codes: Codes, storage: Format) -> Format:
     bfloat16 if every number is one, else as float16 if every number is one, else as float32; any
     other storage is its own format.
     """
+    return narrowest(storage, (codes[block] for block in _blocks(codes)))
+
+
+def narrowest(storage: Format, blocks: Iterable[Codes]) -> Format:
+    """`effective_format` of numbers that come in blocks, each looked at once."""
     if storage is not FLOAT32:
         return storage
-    for candidate in (BFLOAT16, FLOAT16):
-        if is_exact(codes, storage, candidate):
-            return candidate
-    return storage
+    left = [BFLOAT16, FLOAT16]
+    for codes in blocks:
+        left = [candidate for candidate in left if is_exact(codes, storage, candidate)]
+        if not left:
+            return storage
+    return left[0]
 
 
 def is_exact(codes: Codes, storage: Format, target: Format) -> bool:

@@ -50,24 +50,28 @@ class Inventory:
         return f"<Inventory of {self.matrix!r}: {int(self.dead.rows.sum()):,} dead rows>"
 
 
-def take_inventory(matrix: Matrix, *, workers: int | None = None) -> Inventory:
+def take_inventory(
+    matrix: Matrix, *, labels: Labels | None = None, workers: int | None = None
+) -> Inventory:
     """Find the dead rows of a matrix and label all rows by the matrix's tokenizer.
 
     Args:
         matrix: The matrix.
+        labels: Of its rows, where they are known already.
         workers: Threads; all cores by default.
 
     Raises:
         SourceError: The tokenizer cannot be read.
     """
     with ThreadPoolExecutor(1) as beside:
-        labelling = beside.submit(label_rows, matrix)  # most of it outside the interpreter's lock
+        # Most of labelling is done outside the interpreter's lock.
+        labelling = None if labels else beside.submit(label_rows, matrix)
         found = census(matrix)
         raw = raw_census(matrix) if matrix.quantised else None
         search = find_cluster(matrix, found, workers=workers)
         coarser = [fmt for fmt in (BFLOAT16, FLOAT16) if fmt is not matrix.format]
         merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
-        labels = labelling.result()
+        labels = labelling.result() if labelling else labels
     return Inventory(matrix, found, raw, search, dead_rows(matrix, found, search), merged, labels)
 
 
@@ -137,7 +141,8 @@ def take_both(taken: Inventory, *, transfer: bool = False, workers: int | None =
         matrix = replace(model.matrix(other), tokenizer=taken.matrix.tokenizer)
     except SourceError as error:
         return Both(unread=str(error))
-    pair = taken, take_inventory(matrix, workers=workers)
+    labels = taken.labels if matrix.n_rows == taken.matrix.n_rows else None
+    pair = taken, take_inventory(matrix, labels=labels, workers=workers)
     return Both(Untied(*(pair if own == names[0] else reversed(pair))))
 
 

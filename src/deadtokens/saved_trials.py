@@ -18,7 +18,13 @@ import numpy.typing as npt
 from deadtokens.census import NOT_FINITE, first_equal_rows
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import AnyArray, PartedTensor, StoredTensor
-from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, FORMATS, Codes, Format, convert, is_exact
+from deadtokens.formats import (
+    FORMATS,
+    Codes,
+    Format,
+    convert,
+    narrowest,
+)
 from deadtokens.kernels.types import BoolArray
 from deadtokens.snowball import Snowball
 from deadtokens.sources import PREFIX, Matrix, Model, open_model
@@ -284,15 +290,8 @@ def _tokens(mask: npt.ArrayLike | None, n_tokens: int) -> BoolArray:
 
 def _common_format(trials: SavedTrials, tokens: BoolArray) -> Format:
     """The narrowest lattice that all numbers measured lie on; see `formats.effective_format`."""
-    if trials.storage is not FLOAT32:
-        return trials.storage
-    left = [BFLOAT16, FLOAT16]
-    for trial in range(trials.shape[0]):
-        codes = trials.codes(trial)[tokens]
-        left = [fmt for fmt in left if is_exact(codes, FLOAT32, fmt)]
-        if not left:
-            return FLOAT32
-    return left[0]
+    n_trials = trials.shape[0]
+    return narrowest(trials.storage, (trials.codes(trial)[tokens] for trial in range(n_trials)))
 
 
 def _snowball(trials: SavedTrials, trial: int, tokens: BoolArray, fmt: Format) -> Snowball:

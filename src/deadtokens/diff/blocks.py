@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from deadtokens.census import first_equal_rows
-from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Codes, Format, is_exact
+from deadtokens.formats import Codes, Format, narrowest
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.rows import MadeRows, RowChoice
 from deadtokens.sources import Matrix
@@ -87,15 +87,8 @@ def common_lattice(a: Matrix, b: Matrix, rows: Int64Array) -> Format | None:
 
 def _lattice(matrix: Matrix, rows: Int64Array) -> Format:
     """The narrowest lattice that the rows' numbers lie on; see `formats.effective_format`."""
-    if matrix.format is not FLOAT32:
-        return matrix.format
-    left = [BFLOAT16, FLOAT16]
-    for block in _blocks(matrix, rows.size):
-        codes = matrix.codes[rows[block]]
-        left = [fmt for fmt in left if is_exact(codes, FLOAT32, fmt)]
-        if not left:
-            return FLOAT32
-    return left[0]
+    blocks = _blocks(matrix, rows.size)
+    return narrowest(matrix.format, (matrix.codes[rows[block]] for block in blocks))
 
 
 def lattice_steps(a: Matrix, b: Matrix, rows: Int64Array, lattice: Format) -> Int64Array:
