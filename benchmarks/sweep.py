@@ -18,7 +18,8 @@ import torch
 from centroid import D, centroid
 
 from deadtokens.runs import RunFolder
-from deadtokens.sweep import finish, plan, simulate
+from deadtokens.specification import plan
+from deadtokens.sweep import finish, simulate
 
 N = 2_100
 EPSILON = 5.9604645e-05

@@ -50,9 +50,13 @@ ORDER = [
     "fit",
     "marginals",
     "trials",
+    "device",
     "runs",
     "summaries",
     "saved_trials",
+    "specification",
+    "scheduler",
+    "remote",
     "sweep",
     "verdict",
     "observed",
@@ -117,7 +121,7 @@ def test_modules_stay_readable() -> None:
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     heavy = (
         *("numba", "torch", "pandas", "matplotlib", "scipy", "jinja2", "vl_convert"),
-        *("tokenizers", "huggingface_hub", "gguf", "h5py", "fontTools"),
+        *("tokenizers", "huggingface_hub", "gguf", "h5py", "fontTools", "dask", "distributed"),
     )
     code = f"{statement}; import sys; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

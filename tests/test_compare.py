@@ -38,8 +38,9 @@ from deadtokens.exports import write_comparison, write_measurement
 from deadtokens.montecarlo import tails
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder
 from deadtokens.sampling import sample
+from deadtokens.specification import Sweep, plan
 from deadtokens.statistics import COLUMNS, TOPOLOGY, Measurement, measure
-from deadtokens.sweep import Sweep, plan, simulate, sweep
+from deadtokens.sweep import simulate, sweep
 from deadtokens.trials import STATISTICS, Simulator
 
 Rows = npt.NDArray[np.float64]

@@ -20,9 +20,10 @@ from deadtokens.errors import DeadtokensError, OutputError, SelectionError, Sour
 from deadtokens.files import load_array
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import sample
+from deadtokens.specification import parse_sigmas, plan
 from deadtokens.statistics import COLUMNS, measure
 from deadtokens.summaries import SUMMARY_COLUMNS
-from deadtokens.sweep import estimate, finish, parse_sigmas, plan, simulate, sweep
+from deadtokens.sweep import estimate, finish, simulate, sweep
 from deadtokens.trials import STATISTICS
 from deadtokens.writing import write_safetensors
 
@@ -297,7 +298,7 @@ def test_sigma_specifications_that_are_none(text: str) -> None:
 
 def test_estimate_is_of_the_right_size() -> None:
     planned = plan(CENTROID, SIGMAS, **OPTIONS)
-    found = estimate(planned, 1000, workers=1)
+    found = estimate(planned, 1000)
     assert 0 < found.seconds < 600
     assert found.peak_bytes > 1000
 

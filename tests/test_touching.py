@@ -15,7 +15,7 @@ from deadtokens.cloud import Cloud
 from deadtokens.errors import SelectionError
 from deadtokens.formats import FORMATS
 from deadtokens.noise import Noise, quantile
-from deadtokens.sweep import plan
+from deadtokens.specification import plan
 from deadtokens.touching import (
     highest_touching,
     lengths,

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+_LONGEST = 1000  # characters of each part of an error's line: names in it may have no end
+# Characters that nothing is drawn for although they count as printable: fillers, variation
+# selectors and others that Unicode calls default ignorable.
+_UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+_MOST_MARKS = 4  # on one character: more of them grow into the lines above and below
+
 
 def plain(text: str) -> str:
-    """The text with whatever drives a terminal, or cannot be encoded, spelled as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """The text with what drives a terminal, cannot be seen or encoded, or piles up, as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    shown = []
+    marks = 0
+    for c in text:
+        marks = marks + 1 if unicodedata.category(c) in ("Mn", "Me") else 0
+        seen = c.isprintable() and c not in _UNSEEN and marks <= _MOST_MARKS
+        shown.append(c if seen else ascii(c)[1:-1])
+    return "".join(shown)
+
+
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """The text, or its beginning if it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class DeadtokensError(Exception):
@@ -21,8 +45,8 @@ class DeadtokensError(Exception):
         self.what = what
         self.where = where
         self.remedy = remedy
-        line = what if where is None else f"{where}: {what}"
-        super().__init__(line if remedy is None else f"{line}; {remedy}")
+        line = shortened(what) if where is None else f"{shortened(str(where))}: {shortened(what)}"
+        super().__init__(line if remedy is None else f"{line}; {shortened(remedy)}")
 
 
 class SourceError(DeadtokensError):
@@ -39,3 +63,7 @@ class SelectionError(DeadtokensError, ValueError):
 
 class OutputError(DeadtokensError):
     """A result that cannot be written where it was asked for."""
+
+
+class ClusterError(DeadtokensError):
+    """A cluster that cannot be reached, or whose workers cannot do the work."""

@@ -11,8 +11,8 @@ import numpy as np
 from deadtokens import figures
 from deadtokens.cloud import Cloud
 from deadtokens.kernels.types import Float64Array, Int64Array
+from deadtokens.specification import Sweep
 from deadtokens.summaries import SigmaTotals
-from deadtokens.sweep import Sweep
 from deadtokens.theory import expectation
 from deadtokens.trials import TrialSpec
 from deadtokens.writing import make_folder, replacing

@@ -7,6 +7,10 @@
 
 A part is written under a temporary name, flushed and renamed, so that whatever is in parts/ is
 whole. What is missing is found by looking, never remembered: resuming and extending are the same.
+
+Only the process that holds the lock gives parts their names. Workers elsewhere that can reach the
+folder write into one of that process's own, parts/incoming-...; the next holder removes it, so that
+nothing which they finish later can turn up among the parts.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ import hashlib
 import json
 import platform
 import re
+import secrets
 import shlex
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +41,7 @@ from deadtokens.files import load_array
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, Batch
-from deadtokens.writing import make_folder, replacing, write_safetensors
+from deadtokens.writing import make_folder, replacing, write_safetensors, writer_lives
 
 _PART_NAME = re.compile(r"s(\d{4,})-t(\d{12})-n(\d{6,})\.parquet")
 # Everything that counts something is a whole number.
@@ -107,9 +113,7 @@ class RunFolder:
             "specification": specification,
             "digest": digest(specification),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {name: metadata.version(name) for name in _VERSIONED},
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
+            "versions": environment(),
         }
         with replacing(manifest) as file:
             file.write((json.dumps(facts, indent=2) + "\n").encode())
@@ -177,7 +181,44 @@ class RunFolder:
                     where=self.path,
                     remedy="wait for it, or choose another folder with -o",
                 ) from None
+            self._sweep_up()
             yield
+
+    def _sweep_up(self) -> None:
+        """Remove what processes that were killed left behind."""
+        for path in (self.path / "parts").glob("incoming-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.path / "parts").glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        # Here a process without the lock may be writing too: a report, say.
+        for path in self.path.glob(".*.tmp"):
+            if not writer_lives(path):
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """A folder whose name nobody can guess, for parts that other processes write."""
+        folder = self.path.absolute() / "parts" / f"incoming-{secrets.token_hex(16)}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def adopt(self, path: Path) -> None:
+        """Take a part that was written into an `incoming` folder.
+
+        Raises:
+            OutputError: It is not there.
+        """
+        try:
+            path.rename(self.path / "parts" / path.name)
+        except OSError as error:
+            raise OutputError(
+                f"a part written by a worker cannot be moved ({error.strerror or error})",
+                where=path,
+                remedy="run the same command again: its trials are made anew",
+            ) from None
 
     def parts(self, sigma_index: int) -> list[Part]:
         """The parts of a sigma, by first trial."""
@@ -206,20 +247,7 @@ class RunFolder:
         Raises:
             OutputError: The disk is full, or the folder is gone.
         """
-        count = len(batch.rows)
-        columns: dict[str, Any] = {"trial_id": np.arange(batch.first, batch.first + count)}
-        for name, values in zip(STATISTICS, batch.rows.T, strict=True):
-            columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
-        totals = {
-            b"elements": _packed(batch.elements),
-            b"ranked": _packed(batch.ranked),
-            b"power_sums": json.dumps([str(power) for power in batch.power_sums]).encode(),
-        }
-        table = pa.table(columns).replace_schema_metadata(totals)
-        name = f"s{sigma_index:04d}-t{batch.first:012d}-n{count:06d}.parquet"
-        path = self.path / "parts" / name
-        with replacing(path) as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        write_part(self.path / "parts", sigma_index, batch)
 
     def read(self, part: Part) -> Batch:
         """A part's trials.
@@ -239,6 +267,37 @@ class RunFolder:
         if not np.array_equal(trials, np.arange(part.first, part.first + part.count)):
             raise _damaged(part, "it holds other trials than its name says")
         return Batch(part.first, rows.astype(np.float64), ranked, elements, power_sums)
+
+
+def write_part(folder: Path, sigma_index: int, batch: Batch) -> Path:
+    """Write a batch as a part into a folder.
+
+    Raises:
+        OutputError: The disk is full, or the folder is gone.
+    """
+    count = len(batch.rows)
+    columns: dict[str, Any] = {"trial_id": np.arange(batch.first, batch.first + count)}
+    for name, values in zip(STATISTICS, batch.rows.T, strict=True):
+        columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
+    totals = {
+        b"elements": _packed(batch.elements),
+        b"ranked": _packed(batch.ranked),
+        b"power_sums": json.dumps([str(power) for power in batch.power_sums]).encode(),
+    }
+    table = pa.table(columns).replace_schema_metadata(totals)
+    path = folder / f"s{sigma_index:04d}-t{batch.first:012d}-n{count:06d}.parquet"
+    with replacing(path) as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    return path
+
+
+def environment() -> dict[str, str]:
+    """What trials depend on besides their specification: versions, and the kind of machine."""
+    return {
+        **{name: metadata.version(name) for name in _VERSIONED},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def open_run(path: str | Path) -> RunFolder:

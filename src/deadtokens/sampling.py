@@ -159,6 +159,7 @@ class OccupancySampler:
         n_tokens: Tokens of a trial, n.
         seed: Below 2^64.
         rows: Room for the distinct vectors of a chunk; there is always enough for one trial.
+        table: The cloud's `occupancy_table`, if it was made elsewhere.
 
     Attributes:
         counts: (cells,) int64, tokens in every cell of ``cloud.table`` *but the modal ones*, over
@@ -171,13 +172,19 @@ class OccupancySampler:
     """
 
     def __init__(
-        self, cloud: Cloud, n_tokens: int, *, seed: int = 42, rows: int | None = None
+        self,
+        cloud: Cloud,
+        n_tokens: int,
+        *,
+        seed: int = 42,
+        rows: int | None = None,
+        table: occupancy.OccupancyTable | None = None,
     ) -> None:
         cloud.check(n_tokens)
         self.cloud = cloud
         self.n_tokens = n_tokens
         self.key = np.uint64(stream_key(seed, cloud.sigma))
-        self.table = occupancy_table(cloud)
+        self.table = table or occupancy_table(cloud)
         self.counts: IndexArray = np.zeros(cell_table(cloud).ordinals.size, dtype=np.int64)
         self.trials = 0
         # No more distinct vectors than tokens, or than combinations of cells.

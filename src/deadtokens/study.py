@@ -42,13 +42,14 @@ from deadtokens.report.rendering import write_report
 from deadtokens.runs import RunFolder
 from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix
+from deadtokens.specification import Sweep, plan
 from deadtokens.statistics import Measurement, measure
-from deadtokens.sweep import Progress, Sweep, finish, plan, simulate
+from deadtokens.sweep import finish, simulate
 from deadtokens.theory import expectation, theory
 from deadtokens.verdict import Verdict, judge
 from deadtokens.writing import Written, check_folder, check_spares, make_folder, write_facts
 
-Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[Progress], None]]]
+Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 TRIALS = 5_000
 # Where a trial draws every number and looks at pairs of vectors, as many trials as come to this.

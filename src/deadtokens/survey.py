@@ -1,8 +1,8 @@
 """Many models, one row each: what is dead in them.
 
-Sources are taken side by side in threads (the kernels release the interpreter's lock), each result
-is kept in a file of its own as soon as it is there, and a survey that was stopped goes on with the
-sources that are not yet done.
+Sources are taken side by side, in threads (the kernels release the interpreter's lock) or by the
+workers of a cluster. Each result is kept in a file of its own as soon as it is there, and a survey
+that was stopped goes on with the sources that are not yet done.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from deadtokens import __version__
-from deadtokens.errors import DeadtokensError
+from deadtokens.errors import ClusterError, DeadtokensError
 from deadtokens.files import StoredTensor
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
+from deadtokens.scheduler import Cluster, Job
 from deadtokens.sources import PREFIX, Model, open_matrix, open_model
 from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe, write_csv
 
@@ -136,6 +137,7 @@ def survey(
     folder: Path | None = None,
     *,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     tell: Callable[[Surveyed], None] = lambda _: None,
 ) -> list[Surveyed]:
     """Take stock of each source; one that cannot be read is a line with its error.
@@ -145,6 +147,8 @@ def survey(
         folder: Where results are kept, source by source: those that are there already, of a source
             that has not changed since, are not taken again. Errors are tried anew.
         workers: Sources side by side; two by default.
+        cluster: Where the work is done, if not in threads of this process. Its workers read the
+            sources, so files have to be where they can reach them by the same path.
         tell: Called with each line as it comes.
 
     Returns:
@@ -152,53 +156,82 @@ def survey(
 
     Raises:
         OutputError: The folder cannot be written.
+        ClusterError: The cluster is gone; what was finished is kept.
     """
-    kept = make_folder(folder / "models") if folder is not None else None
-    budget = _Budget(_MEMORY)
+    kept = _Kept(make_folder(folder / "models") if folder is not None else None)
+    wanted = [(source, kept.known(source)) for source in dict.fromkeys(sources)]
+    taken = _on_cluster(cluster, wanted) if cluster else _in_threads(workers or 2, wanted)
     lines: dict[str, Surveyed] = {}
-    with ThreadPoolExecutor(workers or 2) as pool:
-        started = {
-            pool.submit(_surveyed, source, kept, budget): source
-            for source in dict.fromkeys(sources)
-        }
-        try:
-            for done in as_completed(started):
-                lines[started[done]] = done.result()
-                tell(lines[started[done]])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for source, (state, line) in taken:
+        lines[source] = kept.settle(state, line)
+        tell(lines[source])
     return [lines[source] for source in dict.fromkeys(sources)]
 
 
-def _surveyed(source: str, kept: Path | None, budget: _Budget) -> Surveyed:
+# A source's state, if it could be told, and its line unless that was known for this state.
+_Taken: TypeAlias = tuple[str | None, Surveyed | None]
+_Wanted: TypeAlias = list[tuple[str, frozenset[str]]]
+
+
+def _in_threads(workers: int, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
+    with ThreadPoolExecutor(workers) as pool:
+        started = {pool.submit(_take, source, source, known): source for source, known in wanted}
+        try:
+            for done in as_completed(started):
+                yield started[done], done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _on_cluster(cluster: Cluster, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
+    jobs = (Job(source, __version__, (source, _reached(source), known)) for source, known in wanted)
+    for source, result in cluster.results(_take_on_worker, jobs):
+        if isinstance(result, ClusterError):
+            yield source, (None, Surveyed(source, str(result)))
+        else:
+            yield source, result
+
+
+def _reached(source: str) -> str:
+    """A source as a process in another folder names it."""
+    path = Path(source)
+    return str(path.absolute()) if not source.startswith(PREFIX) and path.exists() else source
+
+
+def _take_on_worker(version: str, source: str, place: str, known: frozenset[str]) -> _Taken:
+    if version != __version__:
+        raise ClusterError(
+            f"a worker has deadtokens {__version__}, the client {version}",
+            remedy="install the client's version on all workers",
+        )
+    return _take(source, place, known)
+
+
+def _take(source: str, place: str, known: frozenset[str]) -> _Taken:
     start = time.perf_counter()
     try:
-        model = None if source.startswith(PREFIX) else open_model(source)
-        place = _place(kept, source, model)
-        if place is not None and (earlier := _read(place)) is not None:
-            return earlier
-        with budget.taken(_loaded_bytes(model)):
-            line = _line(take_inventory(model.matrix() if model else open_matrix(source)))
+        model = None if place.startswith(PREFIX) else open_model(place)
+        state = _state(source, model)
+        if state in known:
+            return state, None
+        with _BUDGET.taken(_loaded_bytes(model)):
+            line = _line(source, take_inventory(model.matrix() if model else open_matrix(place)))
     except DeadtokensError as error:
-        return Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
+        return None, Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
     except Exception as error:  # whatever a stranger's file brings about: it stops no other
         why = f"cannot be read ({type(error).__name__}: {error})"
-        return Surveyed(source, " ".join(why.splitlines()), seconds=_since(start))
-    line = Surveyed(**asdict(line) | {"seconds": _since(start)})
-    if place is not None:
-        with replacing(place) as file:
-            file.write(json.dumps(asdict(line)).encode())
-    return line
+        return None, Surveyed(source, " ".join(why.splitlines()), seconds=_since(start))
+    return state, Surveyed(**asdict(line) | {"seconds": _since(start)})
 
 
-def _line(taken: Inventory) -> Surveyed:
+def _line(source: str, taken: Inventory) -> Surveyed:
     matrix, found, labels = taken.matrix, taken.census, taken.labels
     untied = take_both(taken).untied
     named = named_tokens(taken) if labels else []
     counts = labels.label_counts() if labels else {}
     return Surveyed(
-        source=matrix.source,
+        source=source,
         tensor=matrix.tensor,
         vocabulary=matrix.n_rows,
         dimensions=matrix.n_dimensions,
@@ -230,25 +263,49 @@ def _since(start: float) -> float:
 # --- results kept ---
 
 
-def _place(kept: Path | None, source: str, model: Model | None) -> Path | None:
-    """The file that keeps a source's line: its name holds what the source was at the time."""
-    if kept is None:
-        return None
+def _state(source: str, model: Model | None) -> str:
+    """A digest of what a source is at this time, as far as it can be told without reading it."""
     facts: list[Any] = [__version__, source]
     for path in sorted(model.files if model else ()):
         if path.is_file():
             status = path.stat()
-            facts.append([str(path), status.st_size, status.st_mtime_ns])
+            facts.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
     if model is not None:
         facts.append([[name, tensor.nbytes] for name, tensor in sorted(model.tensors.items())])
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return kept / f"{digest[:32]}.json"
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def _read(place: Path) -> Surveyed | None:
+class _Kept:
+    """Lines of earlier surveys, each in a file named by its source's state."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._lines: dict[str, Surveyed] = {}
+        self._states: dict[str, set[str]] = {}
+        for path in folder.glob("*.json") if folder else ():
+            line = _read(path)
+            if line is not None:
+                self._lines[path.stem] = line
+                self._states.setdefault(line.source, set()).add(path.stem)
+
+    def known(self, source: str) -> frozenset[str]:
+        """States of a source whose lines are kept."""
+        return frozenset(self._states.get(source, ()))
+
+    def settle(self, state: str | None, line: Surveyed | None) -> Surveyed:
+        """Keep a new line, or find the one kept for this state."""
+        if line is None:
+            return self._lines[str(state)]
+        if state is not None and self._folder is not None:
+            with replacing(self._folder / f"{state}.json") as file:
+                file.write(json.dumps(asdict(line)).encode())
+        return line
+
+
+def _read(path: Path) -> Surveyed | None:
     """The line kept there; None if there is none that can be read."""
     try:
-        facts = json.loads(place.read_bytes())
+        facts = json.loads(path.read_bytes())
         facts["populations"] = tuple(facts["populations"])
         return Surveyed(**facts)
     except (OSError, ValueError, TypeError, KeyError):
@@ -290,3 +347,6 @@ class _Budget:
             with self._changed:
                 self._left += wanted
                 self._changed.notify_all()
+
+
+_BUDGET = _Budget(_MEMORY)

@@ -14,9 +14,10 @@ from functools import cached_property
 import numpy as np
 
 from deadtokens.cloud import Cloud, OrdinalArray
-from deadtokens.distances import KEPT_BYTES, Distances
+from deadtokens.distances import KEPT_BYTES, Distances, DistanceSummary, SpanningTree
 from deadtokens.elements import ElementTotals
 from deadtokens.formats import Float32Array
+from deadtokens.kernels.occupancy import OccupancyTable
 from deadtokens.kernels.separation import chunk_rows, look_up, population_row
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.sampling import (
@@ -94,9 +95,16 @@ class Simulator:
         cloud: The null model.
         spec: What a trial is.
         sampler: How it is drawn.
+        table: The cloud's `occupancy_table`, if it was made elsewhere.
     """
 
-    def __init__(self, cloud: Cloud, spec: TrialSpec, sampler: SamplerName) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        spec: TrialSpec,
+        sampler: SamplerName,
+        table: OccupancyTable | None = None,
+    ) -> None:
         self.cloud = cloud
         self.spec = spec
         self.sampler = sampler
@@ -104,7 +112,7 @@ class Simulator:
         self._values = _value_table(cloud)
         self._lattice = _lattice(cloud)
         if sampler == "occupancy":
-            self._occupancy = OccupancySampler(cloud, spec.n_tokens, seed=spec.seed)
+            self._occupancy = OccupancySampler(cloud, spec.n_tokens, seed=spec.seed, table=table)
         else:
             self._direct = DirectSampler(cloud, spec.n_tokens, seed=spec.seed)
 
@@ -182,10 +190,14 @@ class Simulator:
         if m < 2:
             return
         distances = Distances(self._vector_values(vectors, varying), workers=1)
-        summary = distances.summary(self._touching)
+        self._fill_row(m, distances.summary(self._touching), distances.spanning_tree, row)
+
+    def _fill_row(
+        self, m: int, summary: DistanceSummary, tree: Callable[[], SpanningTree], row: Float64Array
+    ) -> None:
         extent = np.array([summary.largest, summary.mean, summary.median])
         row[12:15] = extent / self.spec.epsilon
-        topology = graph_topology(m, self.spec.touching, summary, distances.spanning_tree)
+        topology = graph_topology(m, self.spec.touching, summary, tree)
         row[15:] = [float(topology[name] or 0) for name in TOPOLOGY]
 
     def _vector_values(self, vectors: OrdinalArray, dimensions: Int64Array) -> Float32Array:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -45,6 +46,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def writer_lives(temporary: Path) -> bool:
+    """Whether the process that made a temporary file of `replacing` is there on this machine."""
+    try:
+        os.kill(int(temporary.name.split(".")[1]), 0)
+    except (ValueError, IndexError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def check_place(path: Path) -> Path:
@@ -109,23 +121,29 @@ def check_folder(path: Path) -> None:
         )
 
 
-_STARTS_A_FORMULA = ("=", "+", "-", "@")
+_FORMULA = "=+\\-@＝＋－＠"  # the wide ones too: a spreadsheet set to East Asian input takes them
+_STARTS_A_FORMULA = re.compile(f"'*[{_FORMULA}]")
+# Where a semicolon parts cells, as in half of Europe, one would begin there.
+_ESCAPE = re.compile(r"\\\\|\\x3b")
+_STARTS_ANOTHER = re.compile(f";(?=[\"']*[{_FORMULA}])")
 
 
 def spreadsheet_safe(text: str) -> str:
     """A text from strangers as a CSV cell: nothing that drives a terminal, and no formula.
 
-    Characters that are not printable are spelled as escapes. Where a formula could begin (``=``,
+    Characters that are not printable are spelled as escapes, and so is a semicolon before what
+    could begin a formula; a backslash is doubled. Where the cell itself could be a formula (``=``,
     ``+``, ``-``, ``@``, after any single quotes), a single quote is put before it.
     """
-    shown = plain(text)
-    return f"'{shown}" if shown.lstrip("'").startswith(_STARTS_A_FORMULA) else shown
+    shown = _STARTS_ANOTHER.sub(r"\\x3b", plain(text.replace("\\", "\\\\")))
+    return f"'{shown}" if _STARTS_A_FORMULA.match(shown) else shown
 
 
 def spreadsheet_text(cell: str) -> str:
-    """The text of a cell that `spreadsheet_safe` made, its escapes left as they are."""
-    guarded = cell.startswith("'") and cell.lstrip("'").startswith(_STARTS_A_FORMULA)
-    return cell[1:] if guarded else cell
+    """The text of a cell that `spreadsheet_safe` made, as `plain` would show it."""
+    guarded = cell.startswith("'") and _STARTS_A_FORMULA.match(cell)
+    text = cell[1:] if guarded else cell
+    return _ESCAPE.sub(lambda match: ";" if match[0] == r"\x3b" else "\\", text)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
@@ -191,8 +209,13 @@ def write_facts(path: Path, facts: dict[str, Any]) -> Written:
         OutputError: The file cannot be written.
     """
     with replacing(path) as file:
-        file.write((json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
+        file.write((json_text(facts) + "\n").encode())
     return Written(path, f"{len(facts)} fields")
+
+
+def json_text(facts: dict[str, Any]) -> str:
+    """Strict JSON in visible ASCII: json leaves one character that is not, the delete character."""
+    return json.dumps(facts, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def write_columns(path: Path, columns: Mapping[str, AnyArray]) -> Written:

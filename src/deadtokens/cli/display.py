@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from deadtokens.errors import plain
-from deadtokens.writing import Written
-
-if TYPE_CHECKING:
-    from deadtokens.sweep import Progress
+from deadtokens.writing import Written, json_text
 
 _LONGEST_TOKEN = 24
 _NARROWEST_FILE = 10_000  # a file or pipe has no width of its own; tables must not be cut there
@@ -48,7 +44,7 @@ def message(text: str) -> None:
 
 def print_json(facts: dict[str, Any]) -> None:
     """A result for machines: strict JSON, infinities and NaN as null."""
-    sys.stdout.write(json.dumps(_plain(facts), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(_plain(facts)) + "\n")
 
 
 def announce(files: Iterable[Written]) -> None:
@@ -74,7 +70,7 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar on stderr with trials per second and time left; yields what reports to it."""
     if not shown:
         yield lambda _: None
@@ -91,10 +87,10 @@ def progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[Progress], No
     ) as bar:
         task = bar.add_task("", total=total, speed="-")
 
-        def report(progress: Progress) -> None:
+        def report(done: int) -> None:
             speed = bar.tasks[0].speed
             shown_speed = f"{speed:,.0f}" if speed else "-"
-            bar.update(task, completed=progress.done, speed=shown_speed)
+            bar.update(task, completed=done, speed=shown_speed)
 
         yield report
 

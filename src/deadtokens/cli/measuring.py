@@ -198,7 +198,6 @@ def _measure_trials(
     from deadtokens.files import array_file
     from deadtokens.formats import FLOAT32
     from deadtokens.saved_trials import measure_trials
-    from deadtokens.sweep import Progress
     from deadtokens.writing import check_spares
 
     read = (*trials.files, *([array_file(mask)] if mask is not None else []))
@@ -214,7 +213,7 @@ def _measure_trials(
             mask=tokens,
             epsilon=lengths[0],
             touching=lengths[1],
-            report=lambda done: report(Progress(done)),
+            report=report,
         )
     seconds = time.perf_counter() - started
     which = "all rows of each trial" if mask is None else f"mask {mask} of each trial"

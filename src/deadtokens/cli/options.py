@@ -62,6 +62,14 @@ IntermediateOption = Annotated[
     Intermediate,
     typer.Option("--intermediate", help="What centroid + noise is rounded to before the format."),
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="Have the workers of this Dask scheduler do it.",
+    ),
+]
 
 
 def load_centroid(spec: str) -> Float64Array:

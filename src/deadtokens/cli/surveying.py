@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deadtokens.cli.commands import Json
+from deadtokens.cli.options import Scheduler
 
 if TYPE_CHECKING:
     from deadtokens.survey import Surveyed
@@ -32,6 +33,7 @@ def survey(
         int | None,
         typer.Option("--workers", metavar="W", min=1, help="Models side by side; 2 by default."),
     ] = None,
+    scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
     """Take stock of many models, a row each.
@@ -41,6 +43,7 @@ def survey(
     """
     from deadtokens.cli import display
     from deadtokens.report.survey_page import write_survey_page
+    from deadtokens.scheduler import connected
     from deadtokens.survey import survey as run_survey
     from deadtokens.survey import write_survey
     from deadtokens.writing import make_folder
@@ -48,7 +51,8 @@ def survey(
     if output is not None:
         make_folder(output)
     try:
-        lines = run_survey(sources, output, workers=workers, tell=_progress)
+        with connected(scheduler) as cluster:
+            lines = run_survey(sources, output, workers=workers, cluster=cluster, tell=_progress)
     except KeyboardInterrupt:
         display.message("interrupted; with -o DIR the same command goes on where it stopped")
         raise typer.Exit(130) from None

@@ -19,6 +19,7 @@ from deadtokens.cli.options import (
     IntermediateOption,
     Noise,
     NoiseOption,
+    Scheduler,
     Seed,
     Tokens,
     Touching,
@@ -27,7 +28,8 @@ from deadtokens.cli.options import (
 
 if TYPE_CHECKING:
     from deadtokens.runs import RunFolder
-    from deadtokens.sweep import Progress, Sweep
+    from deadtokens.scheduler import Cluster
+    from deadtokens.specification import Sweep
 
 _LONG_SECONDS = 10.0
 
@@ -73,6 +75,7 @@ def sweep(
         int | None,
         typer.Option("--workers", metavar="W", min=1, help="Threads; all cores by default."),
     ] = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Simulate synthetic snowballs, for one sigma or many.
 
@@ -85,7 +88,9 @@ def sweep(
     from deadtokens.errors import SelectionError
     from deadtokens.pictures import write_figures
     from deadtokens.runs import RunFolder
-    from deadtokens.sweep import finish, parse_sigmas, plan
+    from deadtokens.scheduler import connected
+    from deadtokens.specification import parse_sigmas, plan
+    from deadtokens.sweep import finish
 
     started = time.perf_counter()
     if trials < 1:
@@ -105,14 +110,15 @@ def sweep(
     n_workers = workers or os.cpu_count() or 1
     run = RunFolder.create(output, planned.specification(), planned.centroid)
     with run.locked():
-        progress = _simulate(planned, run, trials, n_workers)
+        with connected(scheduler) as cluster:
+            drawn = _simulate(planned, run, trials, n_workers, cluster)
         totals = finish(planned, run)
         seconds = time.perf_counter() - started
         pictures = write_figures(run.path / "figures", planned, totals)
     tables.sweep_tables(totals)
     held = sum(len(of_sigma.rows) for of_sigma in totals)
     written = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
-    tables.sweep_closing(planned, held, progress.done, seconds, written)
+    tables.sweep_closing(planned, held, drawn, seconds, written)
     for name in ("trials.csv", "summary.csv", "elements.npz"):
         path = run.path / name
         display.message(f"wrote {path}: {display.size(path.stat().st_size)}")
@@ -166,8 +172,12 @@ def sample(
     display.message(f"wrote {output}: tokens {tokens:,} x {cloud.d:,} {format}, {size}")
 
 
-def _simulate(planned: Sweep, run: RunFolder, trials: int, workers: int) -> Progress:
+def _simulate(
+    planned: Sweep, run: RunFolder, trials: int, workers: int, cluster: Cluster | None
+) -> int:
     """Estimate, then simulate with a progress bar where there is a terminal and it takes long."""
+    import os
+
     from deadtokens.cli import display
     from deadtokens.sweep import estimate, simulate
 
@@ -175,16 +185,19 @@ def _simulate(planned: Sweep, run: RunFolder, trials: int, workers: int) -> Prog
     wanted = trials * len(planned.sigmas)
     long = False
     if lacking:
-        expected = estimate(planned, trials, workers)
-        seconds = expected.seconds * lacking / wanted
+        expected = estimate(planned, trials)
+        threads = cluster.threads() if cluster else workers
+        cores = threads if cluster else min(workers, os.cpu_count() or 1)
+        seconds = expected.seconds * lacking / wanted / cores
         long = seconds > _LONG_SECONDS
         display.message(
             f"{lacking:,} of {wanted:,} trials to do: about {display.duration(seconds)} on "
-            f"{workers} threads, {display.size(expected.peak_bytes)} of memory for their work"
+            f"{threads} threads{f' of {cluster.address}' if cluster else ''}, "
+            f"{display.size(expected.peak_bytes * threads)} of memory for their work"
         )
     try:
         with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
-            return simulate(planned, run, trials, workers=workers, report=report)
+            return simulate(planned, run, trials, workers=workers, cluster=cluster, report=report)
     except KeyboardInterrupt:
         display.message(
             f"interrupted; finished trials are kept. To go on: {shlex.join(_command())}"

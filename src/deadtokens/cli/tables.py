@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from deadtokens.kernels.types import Float64Array
     from deadtokens.snowball import Snowball
     from deadtokens.solving import Solution
+    from deadtokens.specification import Sweep
     from deadtokens.summaries import SigmaTotals
-    from deadtokens.sweep import Sweep
     from deadtokens.theory import Expectation
 
 

@@ -67,7 +67,7 @@ def theory(
     from deadtokens.exports import theory_row, write_theory
     from deadtokens.solving import default_range
     from deadtokens.solving import solve as find
-    from deadtokens.sweep import parse_sigmas
+    from deadtokens.specification import parse_sigmas
     from deadtokens.theory import theory as expect
     from deadtokens.touching import lengths
     from deadtokens.writing import check_place, make_folder

@@ -27,9 +27,9 @@ from deadtokens.report.inputs import (
     texts,
 )
 from deadtokens.runs import RunFolder
+from deadtokens.specification import Sweep
 from deadtokens.statistics import COLUMNS
 from deadtokens.summaries import SigmaTotals, sigma_totals
-from deadtokens.sweep import Sweep
 
 JOINT = "joint"
 _COUNTS = {"n_tokens", "n_unique", "n_black_holes", "n_singletons", "largest_bh"}

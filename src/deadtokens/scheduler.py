@@ -1,0 +1,239 @@
+"""Work handed to the workers of a Dask cluster, and handed out again where a worker was lost.
+
+What jobs have in common (tables of megabytes, say) is shared: sent once and copied from worker to
+worker. A job whose worker dies is given to another by the scheduler; one whose shared data died
+with the workers that held it is handed out anew here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import queue
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from deadtokens.errors import ClusterError, DeadtokensError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+Tag = TypeVar("Tag")
+
+CONNECT_SECONDS = 10.0
+_ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
+_AHEAD = 2  # jobs handed out for each thread: one at work, one waiting
+_POLL_SECONDS = 0.5
+_COUNT_SECONDS = 5.0  # between looks at how many threads there are
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Job(Generic[Tag]):
+    """A call of a function on some worker.
+
+    Attributes:
+        tag: What the caller knows it by.
+        shared: The first argument; one object for many jobs is sent once.
+        arguments: The others, small.
+    """
+
+    tag: Tag
+    shared: object
+    arguments: tuple[object, ...]
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[Cluster | None]:
+    """The cluster of the scheduler at that address; None for none.
+
+    Raises:
+        ClusterError: dask.distributed is not installed, or no scheduler answers there.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        import dask
+        from distributed import Client
+    except ImportError:
+        raise ClusterError(
+            "a scheduler needs dask.distributed, which is not installed",
+            where=address,
+            remedy="pip install 'deadtokens[cluster]'",
+        ) from None
+    if not _ADDRESS.fullmatch(address):
+        raise ClusterError(
+            "no address of a scheduler", where=address, remedy="give it as tcp://HOST:PORT"
+        )
+    if address.startswith("tls") and not dask.config.get("distributed.comm.tls.client.cert"):
+        raise ClusterError(
+            "Dask has no certificate to show there",
+            where=address,
+            remedy="set distributed.comm.tls in its configuration",
+        )
+    # It logs every lost connection with a traceback; what matters is raised here.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except OSError as error:
+        raise ClusterError(
+            f"no scheduler answers ({error})",
+            where=address,
+            remedy="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
+        ) from None
+    try:
+        yield Cluster(client, address)
+    finally:
+        with contextlib.suppress(OSError, TimeoutError):
+            client.close(timeout=5)
+
+
+class Cluster:
+    """A scheduler and its workers.
+
+    Use `connected`.
+    """
+
+    def __init__(self, client: Client, address: str) -> None:
+        self.address = address
+        self._client = client
+        self._threads = 0
+        self._counted = -_COUNT_SECONDS
+
+    def threads(self) -> int:
+        """Threads of all workers at this time; 1 if there are no workers yet.
+
+        Raises:
+            ClusterError: The scheduler is gone.
+        """
+        if time.monotonic() - self._counted >= _COUNT_SECONDS:
+            try:
+                self._threads = sum(self._client.nthreads().values())
+            except (OSError, TimeoutError, RuntimeError):
+                raise self._gone() from None
+            self._counted = time.monotonic()
+        return max(1, self._threads)
+
+    def results(
+        self, function: Callable[..., Any], jobs: Iterator[Job[Tag]]
+    ) -> Iterator[tuple[Tag, Any]]:
+        """Each job's tag and ``function(shared, *arguments)``, in the order they finish.
+
+        Jobs are taken as threads need them, so that a long list is never held. In place of the
+        result of a job that workers died of again and again there is a ClusterError.
+
+        Raises:
+            ClusterError: The scheduler is gone, or workers lack what they need.
+            DeadtokensError: What the function raised.
+        """
+        hand_out = _HandOut(self._client, function)
+        try:
+            while True:
+                wanted = _AHEAD * self.threads() - hand_out.open
+                for job in itertools.islice(jobs, max(0, wanted)):
+                    hand_out.give(job)
+                if not hand_out.open:
+                    return
+                if self._client.status != "running":
+                    raise self._gone()
+                done = hand_out.next_done(_POLL_SECONDS)
+                if done is not None:
+                    yield done
+        except _SchedulerLostError:
+            raise self._gone() from None
+        finally:
+            hand_out.cancel()
+
+    def _gone(self) -> ClusterError:
+        return ClusterError(
+            "the scheduler is gone",
+            where=self.address,
+            remedy="what was finished is kept: start it, and run the same command again",
+        )
+
+
+class _SchedulerLostError(Exception):
+    pass
+
+
+class _HandOut:
+    """Jobs at work."""
+
+    def __init__(self, client: Client, function: Callable[..., Any]) -> None:
+        self._client = client
+        self._function = function
+        self._at_work: dict[Future, tuple[Job[Any], int]] = {}
+        self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        # The object is kept beside its future, so that no other can have its id.
+        self._shared: tuple[object, Future] | None = None
+
+    @property
+    def open(self) -> int:
+        return len(self._at_work)
+
+    def give(self, job: Job[Any], attempt: int = 1) -> None:
+        future = self._client.submit(
+            self._function,
+            self._share(job.shared),
+            *job.arguments,
+            key=f"{self._function.__name__}-{secrets.token_hex(12)}",
+            pure=False,
+        )
+        self._at_work[future] = (job, attempt)
+        future.add_done_callback(self._done.put)
+
+    def _share(self, thing: object) -> Future:
+        if self._shared is None or self._shared[0] is not thing or self._shared[1].cancelled():
+            held = self._client.scatter(thing, broadcast=True, hash=False)
+            self._shared = (thing, held)
+        return self._shared[1]
+
+    def next_done(self, seconds: float) -> tuple[Any, Any] | None:
+        """The tag and result of a job that is done; None if none is within that time."""
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            future = self._done.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if future not in self._at_work:
+            return None
+        job, attempt = self._at_work.pop(future)
+        try:
+            return job.tag, future.result()
+        except CancelledError:
+            # Lost with the workers that held its data, unless the scheduler itself is.
+            if self._client.status != "running":
+                raise _SchedulerLostError from None
+            if attempt == _ATTEMPTS:
+                raise ClusterError(
+                    f"a job was lost {attempt} times", remedy="look at the workers' logs"
+                ) from None
+            self._shared = None
+            self.give(job, attempt + 1)
+            return None
+        except KilledWorker as error:
+            return job.tag, ClusterError(
+                f"workers died of it again and again ({error.last_worker.address} last)",
+                remedy="give workers more memory, or fewer threads each",
+            )
+        except DeadtokensError:
+            raise
+        except (OSError, TimeoutError):
+            raise _SchedulerLostError from None
+        except Exception as error:
+            raise ClusterError(
+                f"a worker cannot do this ({type(error).__name__}: {error})",
+                remedy="install the same deadtokens on workers and scheduler as here",
+            ) from error
+
+    def cancel(self) -> None:
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            self._client.cancel(list(self._at_work), force=True)
+        self._at_work.clear()

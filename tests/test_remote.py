@@ -1,0 +1,257 @@
+"""Sweeps and surveys on a real scheduler and workers: the same bytes, whatever becomes of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from containers import write_tensors
+from dask_processes import DaskProcesses, dask_processes, wait_until
+from made_models import dead_matrix
+
+from deadtokens import remote
+from deadtokens.errors import ClusterError
+from deadtokens.remote import Order, draw_unit
+from deadtokens.runs import RunFolder, environment
+from deadtokens.sampling import occupancy_table
+from deadtokens.scheduler import Cluster, Job, connected
+from deadtokens.specification import Sweep, plan
+from deadtokens.survey import survey
+from deadtokens.sweep import finish, simulate, sweep
+from deadtokens.trials import Batch
+
+pytest.importorskip("distributed")
+
+CENTROID = np.random.default_rng(0).standard_t(4.5, 60) * 2.5e-3
+SIGMAS = [1e-9, 1e-8, 1e-4]
+RESULTS = ("trials.csv", "summary.csv", "elements.npz")
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    with dask_processes(tmp_path_factory.mktemp("dask")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cluster(processes: DaskProcesses) -> Iterator[Cluster]:
+    with connected(processes.address) as found:
+        assert found is not None
+        yield found
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder made by threads of this process."""
+    folder = tmp_path_factory.mktemp("local")
+    sweep(CENTROID, SIGMAS, 50, 60, folder, seed=3)
+    return folder
+
+
+def planned() -> Sweep:
+    return plan(CENTROID, SIGMAS, 50, seed=3)
+
+
+def draw(cluster: Cluster, folder: Path, trials: int = 60, **options: Any) -> int:
+    run = RunFolder.create(folder, planned().specification(), CENTROID)
+    with run.locked():
+        drawn = simulate(planned(), run, trials, cluster=cluster, **options)
+        finish(planned(), run)
+    return drawn
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    for name in RESULTS:
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("part_trials", [None, 1, 7])
+def test_a_sweep_is_the_same_to_the_byte(
+    cluster: Cluster, local: Path, tmp_path: Path, part_trials: int | None
+) -> None:
+    told: list[int] = []
+    assert draw(cluster, tmp_path, part_trials=part_trials, report=told.append) == 180
+    assert_same(tmp_path, local)
+    assert told[0] == 0
+    assert told[-1] == 180
+    assert {path.suffix for path in (tmp_path / "parts").iterdir()} == {".parquet"}
+
+
+def test_workers_that_cannot_reach_the_folder_send_trials_back(
+    cluster: Cluster, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(Order):
+        def __reduce__(self) -> Any:
+            facts = {**vars(self), "incoming": Path("/not/on/this/machine")}
+            return Order, tuple(facts.values())
+
+    monkeypatch.setattr(remote, "Order", Elsewhere)
+    assert draw(cluster, tmp_path) == 180
+    assert_same(tmp_path, local)
+
+
+def test_a_run_begun_here_goes_on_there_and_back(
+    cluster: Cluster, local: Path, tmp_path: Path
+) -> None:
+    sweep(CENTROID, SIGMAS, 50, 11, tmp_path, seed=3)
+    assert draw(cluster, tmp_path, 35) == 3 * 24
+    sweep(CENTROID, SIGMAS, 50, 60, tmp_path, seed=3)
+    assert_same(tmp_path, local)
+
+
+def test_the_client_makes_the_tables(tmp_path: Path) -> None:
+    """A worker draws from the tables that it is sent, not from ones of its own."""
+    cloud = planned().cloud(1)
+    table = occupancy_table(cloud)
+
+    def drawn(leave: float) -> Batch:
+        sent = table._replace(leave=table.leave * leave, hazard=table.hazard * leave)
+        facts = (planned().spec, "occupancy", tmp_path / "nowhere", environment())
+        result = draw_unit(Order(1, cloud, sent, *facts), 0, 30)  # type: ignore[arg-type]
+        assert isinstance(result, Batch)
+        return result
+
+    assert not np.array_equal(drawn(1.0).rows, drawn(0.5).rows)
+
+
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose NumPy is another one says so, and nothing is drawn."""
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "numpy" else real(name))
+    with dask_processes(tmp_path, 1) as processes, connected(processes.address) as cluster:
+        assert cluster is not None
+        with pytest.raises(ClusterError, match=r"numpy \S+ here, 9.9 at the client.*install"):
+            draw(cluster, tmp_path / "run")
+    assert not list((tmp_path / "run" / "parts").iterdir())
+
+
+def test_a_survey_is_the_same(cluster: Cluster, tmp_path: Path) -> None:
+    rows = dead_matrix()
+    np.save(tmp_path / "rows.npy", rows)
+    file = write_tensors(tmp_path / "m.safetensors", {"wte.weight": rows})
+    sources = [str(tmp_path / "rows.npy"), str(file), "builtin:qwen3-4b", str(tmp_path / "no")]
+    here = survey(sources)
+    there = survey(sources, tmp_path / "out", cluster=cluster)
+
+    def facts(lines: Any) -> list[Any]:
+        return [{**vars(line), "seconds": 0} for line in lines]
+
+    assert facts(there) == facts(here)
+    assert there[3].error
+    # What is kept is found again, by threads too, and a file named from another folder is the same.
+    assert survey(sources, tmp_path / "out", cluster=cluster)[:3] == there[:3]
+    assert survey(sources, tmp_path / "out")[:3] == there[:3]
+    assert len(list((tmp_path / "out" / "models").iterdir())) == 3
+
+
+def test_files_named_from_this_folder_are_found(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "rows.npy", dead_matrix())
+    monkeypatch.chdir(tmp_path)
+    (line,) = survey(["rows.npy"], cluster=cluster)
+    assert (line.source, line.error, line.dead) == ("rows.npy", "", 21)
+
+
+def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    with dask_processes(tmp_path, 4) as processes, connected(processes.address) as cluster:
+        assert cluster is not None
+        ((tag, result),) = cluster.results(os._exit, iter([Job("bad", 1, ())]))
+    assert tag == "bad"
+    assert isinstance(result, ClusterError)
+    assert "workers died of it" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("tcp://127.0.0.1:9", "no scheduler answers .*dask scheduler"),
+        ("nonsense", "tcp://HOST:PORT"),
+        ("http://127.0.0.1:9", "tcp://HOST:PORT"),
+        ("tcp://host", "tcp://HOST:PORT"),
+        ("", "tcp://HOST:PORT"),
+        ("tls://127.0.0.1:9", "certificate"),
+    ],
+)
+def test_no_scheduler_there(address: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deadtokens.scheduler.CONNECT_SECONDS", 1.0)
+    with pytest.raises(ClusterError, match=message), connected(address):
+        pass
+
+
+def test_dask_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ClusterError, match=r"deadtokens\[cluster\]"), connected("tcp://h:1"):
+        pass
+
+
+# --- as a program ---
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    np.save(tmp_path / "centroid.npy", CENTROID)
+    return [
+        *(
+            sys.executable,
+            "-m",
+            "deadtokens",
+            "sweep",
+            "--centroid",
+            str(tmp_path / "centroid.npy"),
+        ),
+        *("--sigma", "1e-9,1e-8,1e-4", "--tokens", "50", "--seed", "3"),
+    ]
+
+
+def test_the_command(
+    command: list[str], processes: DaskProcesses, local: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [*command, "--trials", "60", "--scheduler", processes.address, "-o", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"2 threads of {processes.address}" in done.stderr
+    assert_same(tmp_path / "run", local)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*command, "--trials", "60", "--scheduler", "tcp://127.0.0.1:9", "-o", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "no scheduler answers" in line
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_worker_changes_nothing(command: list[str], tmp_path: Path) -> None:
+    """One of two workers is killed in the middle; another one then takes the rest."""
+    trials = 6_000
+    local = subprocess.run([*command, "--trials", str(trials), "-o", tmp_path / "local"])
+    assert local.returncode == 0
+    dask = tmp_path / "dask"
+    dask.mkdir()
+    run = tmp_path / "run"
+    with dask_processes(dask) as processes:
+        client = subprocess.Popen(
+            [*command, "--trials", str(trials), "--scheduler", processes.address, "-o", run],
+            stderr=subprocess.PIPE,
+        )
+        parts = run / "parts"
+        wait_until(lambda: parts.exists() and len(list(parts.glob("*.parquet"))) >= 4, client)
+        processes.workers[0].kill()
+        _, errors = client.communicate(timeout=120)
+    assert client.returncode == 0, errors
+    assert_same(run, tmp_path / "local")
