@@ -32,6 +32,7 @@ class ElementTotals:
     Attributes:
         edges: (b + 1,) float64, edges of the bins, a power of two apart; the outermost bins hold
             whatever lies beyond them too.
+        scale: Bins per unit, a power of two.
         histogram: (b,) int64.
         power_sums: Sums of the powers 1 to 4, as multiples of `UNIT`.
     """
@@ -49,9 +50,9 @@ class ElementTotals:
         largest_gap = 2.0 * top * 2.0**-fmt.fraction_bits
         width = float(np.max(far, initial=0.0)) + largest_gap
         half = 2.0 ** np.ceil(np.log2(max(width, 2.0**-149)))
-        self._scale = self.BINS / 2 / half
+        self.scale = self.BINS / 2 / half
         self._bins = np.zeros(self._centroid.size, dtype=np.int64)
-        self.edges: Float64Array = (np.arange(self.BINS + 1) - self.BINS / 2) / self._scale
+        self.edges: Float64Array = (np.arange(self.BINS + 1) - self.BINS / 2) / self.scale
         self.histogram: IndexArray = np.zeros(self.BINS, dtype=np.int64)
         self.power_sums: list[int] = [0] * 4
 
@@ -62,9 +63,13 @@ class ElementTotals:
         sums = np.zeros((4, self._centroid.size))
         direct.add_elements(
             ordinals, populations, self._centroid, self._fraction_bits, self._min_exponent,
-            self._scale, self.histogram, *sums, self._bins,
+            self.scale, self.histogram, *sums, self._bins,
         )  # fmt: skip
-        for power, of_dimensions in enumerate(sums):
+        self.add_powers(sums)
+
+    def add_powers(self, sums: Float64Array) -> None:
+        """Add one trial's (4, a) sums over tokens of the powers 1 to 4; not to the histogram."""
+        for power, of_dimensions in enumerate(sums.tolist()):
             self.power_sums[power] += int(Fraction(math.fsum(of_dimensions)) / self.UNIT)
 
     def merge(self, other: ElementTotals) -> None:

@@ -65,5 +65,9 @@ class OutputError(DeadtokensError):
     """A result that cannot be written where it was asked for."""
 
 
+class DeviceError(DeadtokensError):
+    """A device that cannot be used, or that has too little memory."""
+
+
 class ClusterError(DeadtokensError):
     """A cluster that cannot be reached, or whose workers cannot do the work."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deadtokens.cloud import Cloud
+from deadtokens.device.choice import DeviceName, pick
 from deadtokens.errors import ClusterError
 from deadtokens.kernels.occupancy import OccupancyTable
 from deadtokens.runs import RunFolder, environment, write_part
@@ -31,6 +32,7 @@ class Order:
         table: What occupancy sampling makes of that.
         spec: What a trial is.
         sampler: How it is drawn.
+        device: On what.
         incoming: Where parts are written, by whoever sees this folder.
         environment: Versions that trials depend on, here.
     """
@@ -40,6 +42,7 @@ class Order:
     table: OccupancyTable | None
     spec: TrialSpec
     sampler: SamplerName
+    device: DeviceName
     incoming: Path
     environment: dict[str, str]
 
@@ -49,6 +52,7 @@ def draw_remotely(
     sweep: Sweep,
     run: RunFolder,
     units: Iterator[Unit],
+    device: DeviceName,
     report: Callable[[int], None],
 ) -> int:
     """Have the workers draw units, and keep the parts; returns the number of trials.
@@ -58,6 +62,7 @@ def draw_remotely(
         sweep: What is simulated.
         run: Where parts go; locked by the caller.
         units: The work.
+        device: Each worker's.
         report: Called with the number of trials done so far.
 
     Raises:
@@ -66,7 +71,7 @@ def draw_remotely(
     """
     done = 0
     with run.incoming() as incoming:
-        for unit, result in cluster.results(draw_unit, _jobs(sweep, units, incoming)):
+        for unit, result in cluster.results(draw_unit, _jobs(sweep, units, device, incoming)):
             if isinstance(result, ClusterError):
                 raise result
             if isinstance(result, Batch):
@@ -78,14 +83,16 @@ def draw_remotely(
     return done
 
 
-def _jobs(sweep: Sweep, units: Iterator[Unit], incoming: Path) -> Iterator[Job[Unit]]:
+def _jobs(
+    sweep: Sweep, units: Iterator[Unit], device: DeviceName, incoming: Path
+) -> Iterator[Job[Unit]]:
     order = None
     for unit in units:
         if order is None or order.index != unit.index:
             sampler = sweep.samplers[unit.index]
             table = occupancy_table(unit.cloud) if sampler == "occupancy" else None
             order = Order(
-                unit.index, unit.cloud, table, sweep.spec, sampler, incoming, environment()
+                unit.index, unit.cloud, table, sweep.spec, sampler, device, incoming, environment()
             )
         yield Job(unit, order, (unit.first, unit.count))
 
@@ -110,7 +117,11 @@ def _simulator(order: Order) -> Simulator:
     """This thread's simulator for an order, with its work space; the last one is kept."""
     if getattr(_held, "order", None) is not order:
         _check_environment(order.environment)
-        _held.simulator = Simulator(order.cloud, order.spec, order.sampler, order.table)
+        _held.simulator = (
+            pick(order.cloud, order.spec, order.sampler, order.device, workers=1)
+            if order.sampler == "direct"
+            else Simulator(order.cloud, order.spec, order.sampler, order.table)
+        )
         _held.order = order
     simulator: Simulator = _held.simulator
     return simulator

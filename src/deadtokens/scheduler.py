@@ -1,8 +1,8 @@
 """Work handed to the workers of a Dask cluster, and handed out again where a worker was lost.
 
-What jobs have in common (tables of megabytes, say) is shared: sent once and copied from worker to
-worker. A job whose worker dies is given to another by the scheduler; one whose shared data died
-with the workers that held it is handed out anew here.
+What jobs have in common (tables of megabytes, say) is sent to the scheduler once, and opened by a
+task of its own, whose result workers copy from one another. So everything that a worker can take
+with it when it dies is made anew by the scheduler.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import pickle
 import queue
 import re
 import secrets
@@ -30,7 +31,6 @@ _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
 _AHEAD = 2  # jobs handed out for each thread: one at work, one waiting
 _POLL_SECONDS = 0.5
 _COUNT_SECONDS = 5.0  # between looks at how many threads there are
-_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,12 @@ class Cluster:
         try:
             while True:
                 wanted = _AHEAD * self.threads() - hand_out.open
-                for job in itertools.islice(jobs, max(0, wanted)):
-                    hand_out.give(job)
+                hand_out.give(list(itertools.islice(jobs, max(0, wanted))))
                 if not hand_out.open:
                     return
                 if self._client.status != "running":
                     raise self._gone()
-                done = hand_out.next_done(_POLL_SECONDS)
-                if done is not None:
-                    yield done
+                yield from hand_out.take(_POLL_SECONDS)
         except _SchedulerLostError:
             raise self._gone() from None
         finally:
@@ -168,7 +165,7 @@ class _HandOut:
     def __init__(self, client: Client, function: Callable[..., Any]) -> None:
         self._client = client
         self._function = function
-        self._at_work: dict[Future, tuple[Job[Any], int]] = {}
+        self._at_work: dict[Future, Job[Any]] = {}
         self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         # The object is kept beside its future, so that no other can have its id.
         self._shared: tuple[object, Future] | None = None
@@ -177,63 +174,78 @@ class _HandOut:
     def open(self) -> int:
         return len(self._at_work)
 
-    def give(self, job: Job[Any], attempt: int = 1) -> None:
-        future = self._client.submit(
-            self._function,
-            self._share(job.shared),
-            *job.arguments,
-            key=f"{self._function.__name__}-{secrets.token_hex(12)}",
-            pure=False,
-        )
-        self._at_work[future] = (job, attempt)
-        future.add_done_callback(self._done.put)
+    def give(self, jobs: list[Job[Any]]) -> None:
+        """Hand out jobs, in one message for neighbours that share something."""
+        for _, together in itertools.groupby(jobs, key=lambda job: id(job.shared)):
+            group = list(together)
+            futures = self._client.map(
+                self._function,
+                [self._share(group[0].shared)] * len(group),
+                *zip(*(job.arguments for job in group), strict=True),
+                key=[f"{self._function.__name__}-{secrets.token_hex(12)}" for _ in group],
+                pure=False,
+            )
+            for job, future in zip(group, futures, strict=True):
+                self._at_work[future] = job
+                future.add_done_callback(self._done.put)
 
     def _share(self, thing: object) -> Future:
-        if self._shared is None or self._shared[0] is not thing or self._shared[1].cancelled():
-            held = self._client.scatter(thing, broadcast=True, hash=False)
-            self._shared = (thing, held)
+        if self._shared is None or self._shared[0] is not thing:
+            key = f"shared-{secrets.token_hex(12)}"
+            self._shared = (
+                thing,
+                self._client.submit(pickle.loads, pickle.dumps(thing), key=key, pure=False),
+            )
         return self._shared[1]
 
-    def next_done(self, seconds: float) -> tuple[Any, Any] | None:
-        """The tag and result of a job that is done; None if none is within that time."""
-        from distributed import CancelledError, KilledWorker
-
+    def take(self, seconds: float) -> list[tuple[Any, Any]]:
+        """Tags and results of the jobs that are done; none if there is none within that time."""
+        done = []
+        with contextlib.suppress(queue.Empty):
+            done.append(self._done.get(timeout=seconds))
+            while True:
+                done.append(self._done.get_nowait())
         try:
-            future = self._done.get(timeout=seconds)
-        except queue.Empty:
-            return None
-        if future not in self._at_work:
-            return None
-        job, attempt = self._at_work.pop(future)
-        try:
-            return job.tag, future.result()
-        except CancelledError:
-            # Lost with the workers that held its data, unless the scheduler itself is.
-            if self._client.status != "running":
-                raise _SchedulerLostError from None
-            if attempt == _ATTEMPTS:
-                raise ClusterError(
-                    f"a job was lost {attempt} times", remedy="look at the workers' logs"
-                ) from None
-            self._shared = None
-            self.give(job, attempt + 1)
-            return None
-        except KilledWorker as error:
-            return job.tag, ClusterError(
-                f"workers died of it again and again ({error.last_worker.address} last)",
-                remedy="give workers more memory, or fewer threads each",
-            )
-        except DeadtokensError:
-            raise
+            # All in one message; those that failed are None.
+            found = self._client.gather(dict(enumerate(done)), errors="skip")
         except (OSError, TimeoutError):
             raise _SchedulerLostError from None
-        except Exception as error:
-            raise ClusterError(
-                f"a worker cannot do this ({type(error).__name__}: {error})",
-                remedy="install the same deadtokens on workers and scheduler as here",
-            ) from error
+        return [
+            (self._at_work.pop(future).tag, self._result(future, found[i]))
+            for i, future in enumerate(done)
+        ]
+
+    @staticmethod
+    def _result(future: Future, found: object) -> object:
+        if future.status == "finished":
+            return found
+        if future.status == "error":
+            return _failure(future.exception())
+        raise _SchedulerLostError
 
     def cancel(self) -> None:
         with contextlib.suppress(Exception):  # the scheduler may be gone
             self._client.cancel(list(self._at_work), force=True)
         self._at_work.clear()
+
+
+def _failure(error: BaseException) -> ClusterError:
+    """What stands in place of a job's result if workers died of it.
+
+    Raises:
+        ClusterError: The workers cannot do such jobs at all.
+        DeadtokensError: What the job raised.
+    """
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return ClusterError(
+            f"workers died of it again and again ({error.last_worker.address} last)",
+            remedy="give workers more memory, or fewer threads each",
+        )
+    if isinstance(error, DeadtokensError):
+        raise error
+    raise ClusterError(
+        f"a worker cannot do this ({type(error).__name__}: {error})",
+        remedy="install the same deadtokens on workers and scheduler as here",
+    ) from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from deadtokens import __version__
-from deadtokens.errors import ClusterError, DeadtokensError
+from deadtokens.errors import ClusterError, DeadtokensError, shortened
 from deadtokens.files import StoredTensor
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
 from deadtokens.scheduler import Cluster, Job
@@ -220,7 +220,7 @@ def _take(source: str, place: str, known: frozenset[str]) -> _Taken:
     except DeadtokensError as error:
         return None, Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
     except Exception as error:  # whatever a stranger's file brings about: it stops no other
-        why = f"cannot be read ({type(error).__name__}: {error})"
+        why = f"cannot be read ({type(error).__name__}: {shortened(str(error))})"
         return None, Surveyed(source, " ".join(why.splitlines()), seconds=_since(start))
     return state, Surveyed(**asdict(line) | {"seconds": _since(start)})
 

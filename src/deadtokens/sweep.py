@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.cloud import Cloud
+from deadtokens.device.choice import DeviceName, choose_device, pick
 from deadtokens.errors import SelectionError
 from deadtokens.remote import draw_remotely
 from deadtokens.runs import RunFolder
@@ -71,6 +71,7 @@ def simulate(
     n_trials: int | Sequence[int],
     *,
     workers: int | None = None,
+    device: DeviceName = "auto",
     cluster: Cluster | None = None,
     part_trials: int | None = None,
     report: Callable[[int], None] = lambda _: None,
@@ -82,6 +83,8 @@ def simulate(
         run: Where parts go.
         n_trials: Trials of each sigma: one number, or one for each.
         workers: Threads; all cores by default.
+        device: "cpu", or a GPU for the direct draw ("cuda", "mps"; "auto" if it is faster). Of a
+            cluster, each worker's.
         cluster: Where the work is done, if not in threads of this process.
         part_trials: Trials of a part; by default what takes some seconds.
         report: Called with the number of trials done as parts finish.
@@ -90,15 +93,33 @@ def simulate(
         KeyboardInterrupt: On Ctrl-C, after the trials finished so far are on disk.
         ClusterError: The cluster is gone, or its workers cannot do the work; what was finished is
             on disk.
+        DeviceError: The device is not there, or one trial does not fit into its memory.
     """
     workers = cluster.threads() if cluster else workers or os.cpu_count() or 1
     wanted = [n_trials] * len(sweep.sigmas) if isinstance(n_trials, int) else n_trials
-    missing = [run.missing(i, count) for i, count in enumerate(wanted)]
-    units = _units(sweep, missing, workers, part_trials)
+    missing = {i: run.missing(i, count) for i, count in enumerate(wanted)}
     report(0)
     if cluster:
-        return draw_remotely(cluster, sweep, run, units, report)
-    return _draw_in_threads(sweep, run, units, workers, report)
+        units = _units(sweep, missing, workers, part_trials)
+        return draw_remotely(cluster, sweep, run, units, device, report)
+    done = 0
+    for index in _for_device(sweep, missing, device):
+        simulator = pick(sweep.cloud(index), sweep.spec, "direct", device, workers)
+        if simulator.on_device:
+            ranges = {index: missing.pop(index)}
+            units = _units(sweep, ranges, 1, part_trials, simulator)
+            done += _draw_in_threads(sweep, run, units, 1, lambda n: report(done + n), simulator)  # noqa: B023
+    units = _units(sweep, missing, workers, part_trials)
+    return done + _draw_in_threads(sweep, run, units, workers, lambda n: report(done + n))
+
+
+def _for_device(
+    sweep: Sweep, missing: dict[int, list[tuple[int, int]]], device: DeviceName
+) -> list[int]:
+    """The sigmas that a GPU might draw: it has a form of the direct draw only."""
+    if choose_device(device) == "cpu":
+        return []
+    return [i for i, ranges in missing.items() if ranges and sweep.samplers[i] == "direct"]
 
 
 def _draw_in_threads(
@@ -107,14 +128,15 @@ def _draw_in_threads(
     units: Iterator[Unit],
     workers: int,
     report: Callable[[int], None],
+    simulator: Simulator | None = None,
 ) -> int:
+    """Draw units, each thread with a simulator of its own, or one thread with the one given."""
     lock = threading.Lock()
     stop = threading.Event()
     done = 0
 
-    def work() -> None:
+    def work(simulator: Simulator | None) -> None:
         nonlocal done
-        simulator = None
         while not stop.is_set():
             with lock:
                 unit = next(units, None)
@@ -129,7 +151,7 @@ def _draw_in_threads(
                     done += len(batch.rows)
 
     with ThreadPoolExecutor(workers) as pool:
-        futures: set[Future[None]] = {pool.submit(work) for _ in range(workers)}
+        futures: set[Future[None]] = {pool.submit(work, simulator) for _ in range(workers)}
         try:
             while futures:
                 finished, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -142,34 +164,40 @@ def _draw_in_threads(
 
 
 def _units(
-    sweep: Sweep, missing: list[list[tuple[int, int]]], workers: int, part_trials: int | None
+    sweep: Sweep,
+    missing: dict[int, list[tuple[int, int]]],
+    workers: int,
+    part_trials: int | None,
+    simulator: Simulator | None = None,
 ) -> Iterator[Unit]:
-    """The missing trials in units of some seconds, sigma by sigma."""
-    for index, ranges in enumerate(missing):
+    """The missing trials in units of some seconds, sigma by sigma.
+
+    Timed with the simulator given, or with one for each sigma.
+    """
+    for index, ranges in missing.items():
         if not ranges:
             continue
-        cloud = sweep.cloud(index)
-        size = part_trials or _part_size(sweep, index, cloud, ranges, workers)
+        timed = simulator or Simulator(sweep.cloud(index), sweep.spec, sweep.samplers[index])
+        cloud = timed.cloud
+        size = part_trials or _part_size(timed, ranges, workers)
         for first, count in ranges:
             for start in range(first, first + count, size):
                 yield Unit(index, cloud, start, min(size, first + count - start))
 
 
-def _part_size(
-    sweep: Sweep, index: int, cloud: Cloud, ranges: list[tuple[int, int]], workers: int
-) -> int:
+def _part_size(simulator: Simulator, ranges: list[tuple[int, int]], workers: int) -> int:
     """Trials that take some seconds, and few enough that every worker has some."""
-    simulator = Simulator(cloud, sweep.spec, sweep.samplers[index])
     seconds = max(_trial_seconds(simulator, ranges[0][0]), 1e-6)
     share = math.ceil(sum(count for _, count in ranges) / workers)
     return max(1, min(_PART_TRIALS, share, round(_PART_SECONDS / seconds)))
 
 
 def _trial_seconds(simulator: Simulator, trial: int) -> float:
-    simulator.run(trial, 1)  # loads what is compiled
+    simulator.run(trial, simulator.batch)  # loads what is compiled
     start = time.perf_counter()
-    simulator.run(trial, 1)
-    return time.perf_counter() - start
+    batch = simulator.batch
+    simulator.run(trial, batch)
+    return (time.perf_counter() - start) / batch
 
 
 def finish(sweep: Sweep, run: RunFolder) -> list[SigmaTotals]:
@@ -192,6 +220,7 @@ def sweep(
     run: str | Path,
     *,
     workers: int | None = None,
+    device: DeviceName = "auto",
     scheduler: str | None = None,
     **options: Any,
 ) -> list[SigmaTotals]:
@@ -204,6 +233,7 @@ def sweep(
         trials: Trials of each sigma.
         run: The run folder.
         workers: Threads; all cores by default.
+        device: As for `simulate`.
         scheduler: Address of a Dask scheduler whose workers draw the trials instead.
         options: As for `plan`.
 
@@ -219,5 +249,5 @@ def sweep(
         raise SelectionError(f"{trials} trials", remedy="give at least one")
     folder = RunFolder.create(Path(run), planned.specification(), planned.centroid)
     with folder.locked(), connected(scheduler) as cluster:
-        simulate(planned, folder, trials, workers=workers, cluster=cluster)
+        simulate(planned, folder, trials, workers=workers, device=device, cluster=cluster)
         return finish(planned, folder)

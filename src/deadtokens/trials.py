@@ -96,7 +96,14 @@ class Simulator:
         spec: What a trial is.
         sampler: How it is drawn.
         table: The cloud's `occupancy_table`, if it was made elsewhere.
+
+    Attributes:
+        batch: Trials that are drawn at once.
+        on_device: Whether a GPU draws them.
     """
+
+    batch = 1
+    on_device = False
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -70,11 +71,16 @@ def main(
     transferring.listen_to_transfers()
 
 
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {plain(' '.join(str(message).splitlines()))}", file=sys.stderr)  # noqa: T201
+
+
 def run() -> None:
     """Run the program; bad input ends in one line on stderr and exit status 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _warn
     try:
         app()
     except DeadtokensError as error:
@@ -84,4 +90,6 @@ def run() -> None:
     except (MemoryError, OSError) as error:
         if _debug:
             raise
-        sys.exit(f"error: {str(error) or 'out of memory'}; run again with --debug for details")
+        sys.exit(
+            f"error: {plain(str(error)) or 'out of memory'}; run again with --debug for details"
+        )

@@ -42,6 +42,15 @@ class Sampler(StrEnum):
     DIRECT = "direct"
 
 
+class Device(StrEnum):
+    """What draws trials."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
 SamplerOption = Annotated[
     Sampler, typer.Option("--sampler", help="How trials are drawn; auto is a fixed rule.")
 ]
@@ -75,6 +84,10 @@ def sweep(
         int | None,
         typer.Option("--workers", metavar="W", min=1, help="Threads; all cores by default."),
     ] = None,
+    device: Annotated[
+        Device,
+        typer.Option("--device", help="What draws directly drawn trials; auto is the faster one."),
+    ] = Device.AUTO,
     scheduler: Scheduler = None,
 ) -> None:
     """Simulate synthetic snowballs, for one sigma or many.
@@ -111,7 +124,7 @@ def sweep(
     run = RunFolder.create(output, planned.specification(), planned.centroid)
     with run.locked():
         with connected(scheduler) as cluster:
-            drawn = _simulate(planned, run, trials, n_workers, cluster)
+            drawn = _simulate(planned, run, trials, n_workers, device, cluster)
         totals = finish(planned, run)
         seconds = time.perf_counter() - started
         pictures = write_figures(run.path / "figures", planned, totals)
@@ -173,7 +186,12 @@ def sample(
 
 
 def _simulate(
-    planned: Sweep, run: RunFolder, trials: int, workers: int, cluster: Cluster | None
+    planned: Sweep,
+    run: RunFolder,
+    trials: int,
+    workers: int,
+    device: Device,
+    cluster: Cluster | None,
 ) -> int:
     """Estimate, then simulate with a progress bar where there is a terminal and it takes long."""
     import os
@@ -197,7 +215,15 @@ def _simulate(
         )
     try:
         with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
-            return simulate(planned, run, trials, workers=workers, cluster=cluster, report=report)
+            return simulate(
+                planned,
+                run,
+                trials,
+                workers=workers,
+                device=device.value,
+                cluster=cluster,
+                report=report,
+            )
     except KeyboardInterrupt:
         display.message(
             f"interrupted; finished trials are kept. To go on: {shlex.join(_command())}"

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from deadtokens.errors import SourceError
-from deadtokens.files.stored import AnyArray, Region, StoredTensor
+from deadtokens.files.stored import AnyArray, Region, StoredTensor, check_name
 from deadtokens.rows import MadeRows, RowChoice
 
 _MOST_OBJECTS = 100_000
@@ -153,6 +153,8 @@ def _names(h5py: Any, file: Any, path: Path) -> list[str]:
             where=path,
             remedy="copy the numbers into this file, or remove the entry",
         )
+    for name in names:
+        check_name(path, name)
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import math
 import os
@@ -16,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from deadtokens.errors import SourceError
-from deadtokens.files.stored import AnyArray, StoredTensor, check_axes, short
+from deadtokens.files.stored import AnyArray, StoredTensor, check_axes, check_name, short
 
 # What NumPy's reader of headers, which evaluates a Python literal, raises on nonsense.
 _BAD_HEADER = (
@@ -29,6 +30,8 @@ _BAD_HEADER = (
     MemoryError,
     tokenize.TokenError,
 )
+_MOST_HEADER_BYTES = 10_012  # what NumPy takes of one, and its magic and length
+_MOST_LOADED = 1 << 32  # bytes of an array that is unpacked into memory
 # RuntimeError is what an encrypted archive gives.
 _BAD_ARCHIVE = (
     zipfile.BadZipFile,
@@ -41,13 +44,16 @@ _BAD_ARCHIVE = (
 
 
 def _npy_header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and type that the header says; the file stands at the first number then."""
+    head = io.BytesIO(file.read(_MOST_HEADER_BYTES))  # NumPy would believe any length of it
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(head)
         reader = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
-        shape, _, dtype = reader(file)
+        shape, _, dtype = reader(head)
+        file.seek(head.tell())
     except _BAD_HEADER as error:
         raise SourceError(
             f"{name!r} is not a readable .npy array ({short(error)})",
@@ -129,12 +135,13 @@ def read_npz(path: Path) -> dict[str, StoredTensor]:
                 if not member.filename.endswith(".npy"):
                     continue
                 name = member.filename[: -len(".npy")]
+                check_name(path, name)
                 with archive.open(member) as file:
                     shape, dtype = _npy_header(file, path, name)
                     present = member.file_size - file.tell()
                 nbytes = _check_npy_size(path, name, shape, dtype, present)
                 tensors[name] = StoredTensor(
-                    name, path, _dtype_label(dtype), shape, nbytes, _npz_reader(path, name)
+                    name, path, _dtype_label(dtype), shape, nbytes, _npz_reader(path, member)
                 )
     except _BAD_ARCHIVE as error:
         raise SourceError(
@@ -143,11 +150,19 @@ def read_npz(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _npz_reader(path: Path, name: str) -> Callable[[], AnyArray]:
+def _npz_reader(path: Path, member: zipfile.ZipInfo) -> Callable[[], AnyArray]:
+    name, nbytes = member.filename[: -len(".npy")], member.file_size
+
     def read() -> AnyArray:
+        if nbytes > _MOST_LOADED:
+            raise SourceError(
+                f"{name!r} would take {nbytes:,} bytes of memory at once",
+                where=path,
+                remedy="save it with numpy.save as .npy, which is mapped",
+            )
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return _bfloat16_view(archive[name])
+            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+                return _bfloat16_view(np.lib.format.read_array(file, allow_pickle=False))
         except (*_BAD_ARCHIVE, ValueError) as error:
             raise SourceError(
                 f"{name!r} cannot be unpacked ({error})", where=path, remedy="write it again"

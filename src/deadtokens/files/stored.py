@@ -15,6 +15,7 @@ from deadtokens.errors import SourceError
 AnyArray: TypeAlias = npt.NDArray[Any]
 
 _MOST_AXES = 64  # NumPy's own limit; the product of many sizes takes minutes, and has no end
+LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ def check_axes(where: object, name: str, n_axes: int) -> None:
 
 
 def check_name(where: object, name: object) -> None:
-    """Refuse a tensor's name that is no text: nothing that names it could be written.
+    """Refuse a tensor's name that is no text, which could not be written, or has no end.
 
     Raises:
-        SourceError: It is bytes, or has halves of characters (lone surrogates) in it.
+        SourceError: It is bytes, has halves of characters (lone surrogates) in it, or is too long.
     """
     try:
         is_text = isinstance(name, str) and name.encode() is not None
@@ -125,6 +126,12 @@ def check_name(where: object, name: object) -> None:
     if not is_text:
         raise SourceError(
             f"malformed: a tensor is called {ascii(name)[:80]}, which is not text",
+            where=where,
+            remedy="write the file again with other names",
+        )
+    if len(str(name)) > LONGEST_NAME:
+        raise SourceError(
+            f"malformed: a tensor's name has {len(str(name)):,} characters, above {LONGEST_NAME:,}",
             where=where,
             remedy="write the file again with other names",
         )

@@ -5,6 +5,7 @@ torch does the reading, with ``weights_only``, and is imported only here and onl
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import re
 import zipfile
@@ -17,14 +18,16 @@ import ml_dtypes
 import numpy as np
 
 from deadtokens.errors import SourceError
-from deadtokens.files.stored import AnyArray, StoredTensor, check_name, short
+from deadtokens.files.stored import LONGEST_NAME, AnyArray, StoredTensor, check_name, short
 
 _STORAGE = re.compile(r"(.*/)?data/\d+", re.DOTALL)
 _ZIP = b"PK\x03\x04"
 _FETCH = "fetch the file again"
 _MOST_ENTRIES = 200_000
 _MOST_DEEP = 64
-_LONGEST_NAME = 1000
+_MOST_LOADED = 1 << 33  # bytes of a file that cannot be mapped
+# Of all that weights_only lets a pickle call, these make many bytes of few.
+_SWELLING = re.compile(rb"\n(bytearray)\n|_codecs\n(encode)\n")
 # torch has these and NumPy does not: viewed as integers of their width, then as what they are.
 _FOREIGN: dict[str, np.dtype[Any]] = {
     name: np.dtype(getattr(ml_dtypes, name))
@@ -61,6 +64,8 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
     """
     torch = require_torch(path)
     sizes = _storage_sizes(path) if _is_zip(path) else None
+    if sizes is None:
+        _check_loaded(path)
     held = _load(torch, path, mapped=sizes is not None)
     if isinstance(held, torch.Tensor):
         held = {path.stem: held}
@@ -88,24 +93,66 @@ def _storage_sizes(path: Path) -> set[int]:
     """The sizes of what tensors are stored in, of an archive that holds everything as it is.
 
     Raises:
-        SourceError: It is damaged, or something in it is compressed, as torch never does.
+        SourceError: It is damaged, something in it is compressed, as torch never does, or its
+            pickle could make much of little.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            for member in members:
+                _check_stored(member, path)
+                if member.filename.endswith("data.pkl"):
+                    _check_pickle(archive.read(member), path)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise SourceError(
             f"not a PyTorch checkpoint, or truncated ({short(error)})", where=path, remedy=_FETCH
         ) from None
-    for member in members:
-        packed = member.compress_type != zipfile.ZIP_STORED
-        if packed or member.file_size != member.compress_size:
-            raise SourceError(
-                f"{member.filename[:80]!r} in it is compressed, which PyTorch does not do",
-                where=path,
-                remedy="save it again with torch.save",
-            )
     return {member.file_size for member in members if _STORAGE.fullmatch(member.filename)}
+
+
+def _check_stored(member: zipfile.ZipInfo, path: Path) -> None:
+    packed = member.compress_type != zipfile.ZIP_STORED
+    if packed or member.file_size != member.compress_size:
+        raise SourceError(
+            f"{member.filename[:80]!r} in it is compressed, which PyTorch does not do",
+            where=path,
+            remedy="save it again with torch.save",
+        )
+
+
+def _check_loaded(path: Path) -> None:
+    """Refuse a file in the old format that would fill the memory.
+
+    Raises:
+        SourceError: It is too large, or its pickle could make much of little.
+    """
+    size = path.stat().st_size
+    if size > _MOST_LOADED:
+        raise SourceError(
+            f"in the format before torch 1.6, of which {_MOST_LOADED:,} bytes are the most loaded: "
+            f"it has {size:,}",
+            where=path,
+            remedy="load it with torch and save it again, which writes a file that is mapped",
+        )
+    if size:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _check_pickle(data, path)
+
+
+def _check_pickle(content: bytes | mmap.mmap, path: Path) -> None:
+    """Refuse a pickle that calls for memory beyond what it takes in the file.
+
+    Raises:
+        SourceError: It names something that does.
+    """
+    found = _SWELLING.search(content)
+    if found is not None:
+        name = (found[1] or found[2]).decode()
+        raise SourceError(
+            f"more than weights: its pickle names {name}, which is not loaded",
+            where=path,
+            remedy="where it can be trusted, load it with torch and save the state_dict alone",
+        )
 
 
 def _check_storage(name: str, tensor: Any, sizes: set[int], path: Path) -> None:
@@ -185,8 +232,8 @@ def _flattened(torch: ModuleType, held: Any, path: Path) -> Iterator[tuple[str, 
         seen += len(entries)
         if seen > _MOST_ENTRIES:
             raise _endless(f"more than {_MOST_ENTRIES:,} tensors and mappings", path)
-        if any(len(prefix) + len(key) >= _LONGEST_NAME for key, _ in entries):
-            raise _endless(f"names of more than {_LONGEST_NAME:,} characters", path)
+        if any(len(prefix) + len(key) >= LONGEST_NAME for key, _ in entries):
+            raise _endless(f"names of more than {LONGEST_NAME:,} characters", path)
         waiting += [
             (f"{prefix}.{key}" if prefix else key, entry, (*above, id(value)))
             for key, entry in entries

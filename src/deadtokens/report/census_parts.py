@@ -125,8 +125,8 @@ def _composition_chart(findings: CensusFindings) -> Chart | None:
     own = [dead for dead in findings.dead if dead.dead_in in ("both", findings.facts.get("role"))]
     if not own or not findings.labelled:
         return None
-    by_script = _tally(dead.script or "no text" for dead in own)
-    by_label = _tally(dead.label for dead in own)
+    by_script = _tally(plain(dead.script) or "no text" for dead in own)
+    by_label = _tally(plain(dead.label) for dead in own)
     bars = [
         {"what": what, "name": name, "rows": rows, "shown": f"{rows:,}"}
         for what, tally in (("label", by_label), ("script", by_script))

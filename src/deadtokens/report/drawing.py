@@ -21,12 +21,14 @@ import vl_convert
 from markupsafe import Markup
 
 from deadtokens import __version__
+from deadtokens.errors import plain
 from deadtokens.report.chartkit import CONFIG, Chart, Spec
 from deadtokens.report.opening import Opening
 from deadtokens.report.tablekit import Table
 
 _VEGA_LITE: Final = "6.4"
 _SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
+_NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 _WIDE, _NARROW, _SMALL = 1000, 330, 320  # outer widths of drawn charts, in pixels
 _SMALL_HEIGHT = 130
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -134,6 +136,17 @@ def _engine() -> str:
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_visible,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.from_string(_asset("page.html"))
+
+
+def _visible(value: object) -> object:
+    """Text without characters that cannot be seen, but for the page's own no-break spaces."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _NO_BREAK.join(map(plain, value.split(_NO_BREAK)))

@@ -11,6 +11,7 @@ from typing import Any
 
 from deadtokens.errors import SourceError
 
+_LONGEST_CELL = 1 << 28  # a token may be long, and its escapes ten times as long
 _REMEDY = "write it again with the command that made it, or move it out of the folder"
 
 
@@ -22,6 +23,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            csv.field_size_limit(_LONGEST_CELL)
             reader = csv.DictReader(file)
             lacking = [name for name in columns if name not in (reader.fieldnames or ())]
             if lacking:

@@ -7,6 +7,7 @@ matches when it equals one listed here or ends in a dot and that name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -144,7 +145,7 @@ def choose(
             f"config.json says that the output matrix is not tied to the input one, but only the "
             f"input matrix {best.tensor.name!r} is there",
             where=where,
-            remedy=f"add --tensor {best.tensor.name} to take the input matrix",
+            remedy=f"add --tensor {shlex.quote(best.tensor.name)} to take the input matrix",
         )
     why = "config.json says they are tied" if tied else "taken as tied: nothing says otherwise"
     if best.tensor.name == GGUF_INPUT:

@@ -9,6 +9,8 @@ from typing import Any
 
 from deadtokens.errors import SourceError
 
+MOST_JSON_BYTES = 100_000_000
+
 
 def parse_object(content: bytes, where: object) -> dict[str, Any]:
     """The JSON object in a file's bytes.
@@ -23,6 +25,30 @@ def parse_object(content: bytes, where: object) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise SourceError("not a JSON object", where=where, remedy="fetch the file again")
     return parsed
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file on this machine.
+
+    Raises:
+        SourceError: It holds something else, is too large, or cannot be read.
+    """
+    if path.exists() and not path.is_file():  # a pipe has no end, or never begins
+        raise SourceError("not a regular file", where=path, remedy="give a file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_JSON_BYTES + 1)
+    except OSError as error:
+        raise SourceError(
+            error.strerror or str(error), where=path, remedy="check the path"
+        ) from None
+    if len(content) > MOST_JSON_BYTES:
+        raise SourceError(
+            f"more than {MOST_JSON_BYTES:,} bytes, the most that are read of such a file",
+            where=path,
+            remedy="fetch the file again",
+        )
+    return parse_object(content, path)
 
 
 def weight_map(index: Mapping[str, Any], where: object) -> dict[str, str]:

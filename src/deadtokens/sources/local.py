@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor, read_tensors
-from deadtokens.sources.describe import parse_object, tied, weight_map
+from deadtokens.sources.describe import read_object, tied, weight_map
 from deadtokens.sources.gguf import is_later_part, open_gguf
 from deadtokens.sources.model import Model
 from deadtokens.sources.weights import INDEX, weights_file
@@ -34,7 +33,7 @@ def open_local(source: str, path: Path) -> Model:
     return Model(
         source,
         tensors,
-        tied=tied(_read_object(config)) if config.is_file() else None,
+        tied=tied(read_object(config)) if config.is_file() else None,
         tokenizer=tokenizer if tokenizer.is_file() else None,
         files=tuple(sorted(files)),
         where=path,
@@ -66,7 +65,7 @@ def _of_folder(folder: Path) -> Path:
 
 
 def _index_tensors(index: Path) -> dict[str, StoredTensor]:
-    places = weight_map(_read_object(index), index)
+    places = weight_map(read_object(index), index)
     shards = {file: read_tensors(index.parent / file) for file in sorted(set(places.values()))}
     for name, file in places.items():
         if name not in shards[file]:
@@ -76,12 +75,3 @@ def _index_tensors(index: Path) -> dict[str, StoredTensor]:
                 remedy="fetch the files again",
             )
     return {name: shards[file][name] for name, file in places.items()}
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        return parse_object(path.read_bytes(), path)
-    except OSError as error:
-        raise SourceError(
-            error.strerror or str(error), where=path, remedy="check the path"
-        ) from None

@@ -25,12 +25,12 @@ from deadtokens.sources.cache import (
     store,
     stored,
 )
-from deadtokens.sources.describe import parse_object
+from deadtokens.sources.describe import MOST_JSON_BYTES, parse_object
 from deadtokens.sources.transfer import RemoteFile, UnreachableError, hub_utilities, persistently
 
 HUB_PREFIX = "hf:"
 _LISTING = "listing.json"
-_MOST_JSON_BYTES = 100_000_000
+_MOST_JSON_BYTES = MOST_JSON_BYTES
 _MOST_TOKENIZER_BYTES = 1 << 28
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FORM = "write hf:owner/name, hf:owner/name@revision or hf:owner/name:FILE"

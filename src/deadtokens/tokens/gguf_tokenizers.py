@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deadtokens.errors import shortened
 from deadtokens.tokens.pretokenizers import SPLITTINGS
 from deadtokens.tokens.vocabulary import Failed, Kind
 
@@ -80,7 +81,9 @@ def _byte_level(parts: Parts) -> Tokenizer:
     name = parts.values.get("pre")
     splitting = SPLITTINGS.get(str(name))
     if splitting is None:
-        said = "does not say how" if name is None else f"says only {name!r} of how"
+        said = (
+            "does not say how" if name is None else f"says only {shortened(str(name), 80)!r} of how"
+        )
         raise Unsure(f"the file {said} text is split, which is not known in full here")
     if not parts.has("merges"):
         raise Unsure("the file has no merges")

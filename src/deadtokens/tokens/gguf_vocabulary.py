@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deadtokens.errors import SourceError
+from deadtokens.errors import SourceError, shortened
 from deadtokens.tokens.gguf_tokenizers import (
     BUILDERS,
     Parts,
@@ -62,8 +62,8 @@ def gguf_vocabulary(metadata: Mapping[str, Any], where: object) -> Vocabulary | 
     tokenizer, notes = _tokenizer(parts)
     if parts.model not in _SPELLINGS:
         notes.append(
-            f"How a tokenizer of kind {parts.model!r} spells its tokens is not known here: they "
-            "are shown as spelled."
+            f"How a tokenizer of kind {shortened(parts.model, 80)!r} spells its tokens is not "
+            "known here: they are shown as spelled."
         )
     return Vocabulary(
         {token: piece for token, piece in enumerate(parts.pieces) if token not in parts.gaps},
@@ -88,7 +88,9 @@ def gguf_merges(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _tokenizer(parts: Parts) -> tuple[Tokenizer | None, list[str]]:
     """What encodes and decodes, or None and a note that says why not."""
     builder = BUILDERS.get(parts.model)
-    reason = f"how a tokenizer of kind {parts.model!r} encodes text is not known here"
+    reason = (
+        f"how a tokenizer of kind {shortened(parts.model, 80)!r} encodes text is not known here"
+    )
     if any(not piece.isprintable() and _has_surrogates(piece) for piece in parts.pieces):
         reason, builder = "some spellings are no valid UTF-8", None
     if builder is not None:

@@ -18,6 +18,7 @@ what encoding their own text gives.
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +26,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deadtokens.tokens.scripts import script_of
-from deadtokens.tokens.vocabulary import Vocabulary
+from deadtokens.tokens.vocabulary import Failed, Vocabulary, within
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _QUOTE = "«"
 _LETTERS = 3
+# 262,144 tokens of up to ten letters take some 20 s on two cores.
+MOST_SECONDS = 300.0
 # Letters that are looked at before the search is given up.
 _TRIED = 64
 # Encodings that are held at a time.
-_BATCH = 8192
+_BATCH = 2048
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,24 @@ def tokens_reached(
         tokenizer: Encodes and decodes.
         texts: What tokens of the vocabulary stand for, by id, of those that stand for text.
         tokens: Ids of those to test.
+
+    Raises:
+        Failed: It takes longer than `MOST_SECONDS`: a pattern of the tokenizer may never end.
     """
-    codec = _Codec(tokenizer, vocabulary.spelling.suffix)
+    deadline = time.monotonic() + MOST_SECONDS
+    return within(
+        MOST_SECONDS, lambda: _tokens_reached(vocabulary, tokenizer, texts, tokens, deadline)
+    )
+
+
+def _tokens_reached(
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    texts: Mapping[int, str],
+    tokens: Sequence[int],
+    deadline: float,
+) -> Reach:
+    codec = _Codec(tokenizer, vocabulary.spelling.suffix, deadline)
     plain = {token: text for token, text in texts.items() if token not in vocabulary.kinds}
     left = list(tokens)
     reached = set(codec.reached([], left))
@@ -80,10 +99,12 @@ class _Codec:
     Attributes:
         tokenizer: What does it.
         suffix: The end of a word, as some decoders leave it in the text; "" for none.
+        deadline: When nobody waits for it any more, on the monotonic clock.
     """
 
     tokenizer: Tokenizer
     suffix: str
+    deadline: float
 
     def reached(self, before: list[int], tokens: Sequence[int]) -> Iterator[int]:
         """The tokens that come back where those ids stand before them."""
@@ -97,6 +118,8 @@ class _Codec:
 
     def round_trips(self, ids: list[list[int]]) -> Iterator[list[int]]:
         """What comes out when ids are decoded and the text is encoded again."""
+        if time.monotonic() > self.deadline:
+            raise Failed(f"it takes more than {MOST_SECONDS:g} s")
         texts = self.tokenizer.decode_batch(ids, skip_special_tokens=False)
         if self.suffix:
             texts = [text.replace(self.suffix, " ").rstrip(" ") for text in texts]

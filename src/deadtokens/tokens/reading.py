@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deadtokens.errors import SourceError
+from deadtokens.errors import SourceError, shortened
 from deadtokens.sources import TokenizerSource, open_model
 from deadtokens.tokens.gguf_vocabulary import gguf_merges, gguf_vocabulary
 from deadtokens.tokens.spelling import Spelling
@@ -202,7 +202,8 @@ def _moved(listed: list[dict[str, Any]], ids: Mapping[str, int]) -> Iterator[str
     if moved:
         yield (
             f"{len(moved):,} added tokens have other ids than the file lists, the first of them "
-            f"{moved[0]['content']!r}: the tokenizers package numbers them on from the vocabulary."
+            f"{shortened(moved[0]['content'], 80)!r}: the tokenizers package numbers them on from "
+            "the vocabulary."
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -26,6 +28,7 @@ _RESERVED = re.compile(
     re.IGNORECASE,
 )
 _PLAINER = str.maketrans({"｜": "|", "▁": "_", "-": "_", " ": "_"})
+_LONGEST_RESERVED = 200  # the pattern's work grows with the square of the length
 _LAST = frozenset(">]<0123456789")  # characters such a spelling ends in: quicker than the pattern
 _SPECIAL = re.compile(r"<\|.*\|>", re.DOTALL)
 
@@ -61,7 +64,9 @@ class Vocabulary:
 
 def looks_reserved(piece: str) -> bool:
     """Whether a spelling says that the token is kept for later use."""
-    return piece[-1:] in _LAST and bool(_RESERVED.fullmatch(piece.translate(_PLAINER)))
+    if len(piece) > _LONGEST_RESERVED or piece[-1:] not in _LAST:
+        return False
+    return bool(_RESERVED.fullmatch(piece.translate(_PLAINER)))
 
 
 def looks_special(piece: str) -> bool:
@@ -71,6 +76,29 @@ def looks_special(piece: str) -> bool:
 
 class Failed(Exception):  # noqa: N818 - not an error yet: what it means is for the caller to say
     """The tokenizers package refused, in one line."""
+
+
+def within(seconds: float, call: Callable[[], _Result]) -> _Result:
+    """What a call returns that may never end: it is left to itself when the time is over.
+
+    The tokenizers package cannot be interrupted; its thread ends with the process.
+
+    Raises:
+        Failed: The time is over.
+    """
+    answer: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        raise Failed(f"it takes more than {seconds:g} s") from None
 
 
 def attempt(call: Callable[[], _Result]) -> _Result:
