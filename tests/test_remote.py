@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from containers import write_tensors
 from dask_processes import DaskProcesses, dask_processes, wait_until
 from made_models import dead_matrix
 
-from deadtokens import remote
 from deadtokens.errors import ClusterError
 from deadtokens.remote import Order, draw_unit
 from deadtokens.runs import RunFolder, environment
@@ -87,12 +87,8 @@ def test_a_sweep_is_the_same_to_the_byte(
 def test_workers_that_cannot_reach_the_folder_send_trials_back(
     cluster: Cluster, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Elsewhere(Order):
-        def __reduce__(self) -> Any:
-            facts = {**vars(self), "incoming": Path("/not/on/this/machine")}
-            return Order, tuple(facts.values())
-
-    monkeypatch.setattr(remote, "Order", Elsewhere)
+    elsewhere = Path("/not/on/this/machine")
+    monkeypatch.setattr(RunFolder, "incoming", lambda _: nullcontext(elsewhere))
     assert draw(cluster, tmp_path) == 180
     assert_same(tmp_path, local)
 
@@ -113,7 +109,7 @@ def test_the_client_makes_the_tables(tmp_path: Path) -> None:
 
     def drawn(leave: float) -> Batch:
         sent = table._replace(leave=table.leave * leave, hazard=table.hazard * leave)
-        facts = (planned().spec, "occupancy", tmp_path / "nowhere", environment())
+        facts = (planned().spec, "occupancy", "cpu", tmp_path / "nowhere", environment())
         result = draw_unit(Order(1, cloud, sent, *facts), 0, 30)  # type: ignore[arg-type]
         assert isinstance(result, Batch)
         return result

@@ -1,0 +1,1 @@
+"""What happens when things break: processes killed, disks filled, files damaged."""
