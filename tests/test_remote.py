@@ -109,7 +109,7 @@ def test_the_client_makes_the_tables(tmp_path: Path) -> None:
 
     def drawn(leave: float) -> Batch:
         sent = table._replace(leave=table.leave * leave, hazard=table.hazard * leave)
-        facts = (planned().spec, "occupancy", "cpu", tmp_path / "nowhere", environment())
+        facts = (planned().spec, "occupancy", "cpu", "digest", tmp_path / "nowhere", environment())
         result = draw_unit(Order(1, cloud, sent, *facts), 0, 30)  # type: ignore[arg-type]
         assert isinstance(result, Batch)
         return result

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deadtokens.errors import DeadtokensError, OutputError, SelectionError, SourceError
+from deadtokens.errors import DeadtokensError, OutputError, SelectionError
 from deadtokens.files import load_array
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import sample
@@ -206,36 +204,6 @@ def test_another_centroid_or_sigma_is_refused(undisturbed: Path) -> None:
             RunFolder.create(undisturbed, planned.specification(), planned.centroid)
 
 
-def test_damaged_parts_are_named(tmp_path: Path) -> None:
-    run_into(tmp_path, part_trials=20)
-    part = sorted((tmp_path / "parts").iterdir())[0]
-    content = part.read_bytes()
-    planned = plan(CENTROID, SIGMAS, **OPTIONS)
-    run = RunFolder.open(tmp_path)
-    middle = len(content) // 3
-    flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
-    for damage in (content[:-10], b"", content[: len(content) // 2], flipped):
-        part.write_bytes(damage)
-        with pytest.raises(SourceError, match=rf"{part.name}.*damaged.*delete it"):
-            finish(planned, run)
-    part.unlink()
-    assert run_into(tmp_path)
-
-
-def test_edited_manifests_are_refused(tmp_path: Path) -> None:
-    run_into(tmp_path, trials=2)
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"seed": 3', '"seed": 5'))
-    with pytest.raises(SourceError, match="edited"):
-        run_into(tmp_path, trials=2)
-    manifest.write_text("{")
-    with pytest.raises(SourceError, match="not a run's manifest"):
-        run_into(tmp_path, trials=2)
-    manifest.unlink()
-    with pytest.raises(OutputError, match="no manifest"):
-        run_into(tmp_path, trials=2)
-
-
 def test_two_processes_cannot_write_one_run(undisturbed: Path) -> None:
     held = RunFolder.open(undisturbed)
     with held.locked(), pytest.raises(OutputError, match="another process"), held.locked():
@@ -320,58 +288,6 @@ def expected_csv(command: list[str], folder: Path, trials: int) -> bytes:
     small = [*command[: command.index("--trials")], "--trials", str(trials), *command[-2:]]
     subprocess.run([*small, "-o", str(folder)], check=True, capture_output=True)
     return (folder / "trials.csv").read_bytes()
-
-
-@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.1])
-def test_killed_and_resumed(command: list[str], tmp_path: Path, seconds: float) -> None:
-    """SIGKILL at a moment of the sampling; the same command with fewer trials then finishes."""
-    run = tmp_path / "run"
-    with subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.DEVNULL) as process:
-        wait_for_parts(process, run)
-        time.sleep(seconds)
-        process.kill()
-    held = RunFolder.open(run)
-    for part in held.parts(0) + held.parts(1):
-        held.read(part)
-    # What was finished before is more than 30 trials of the first sigma: cut the rest off.
-    for path in (run / "parts").iterdir():
-        if not path.name.startswith("s0000-t000000000000-"):
-            path.unlink()
-    planned = plan(load_array(str(run / "centroid.safetensors"), ""), [1e-8, 1e-3], 400, seed=3)
-    assert planned.specification() == held.specification
-    with held.locked():
-        simulate(planned, held, 30)
-        totals = finish(planned, held)
-    fresh = sweep(planned.centroid, [1e-8, 1e-3], 400, 30, tmp_path / "fresh", seed=3)
-    for resumed, undisturbed in zip(totals, fresh, strict=True):
-        assert np.array_equal(resumed.rows[:30], undisturbed.rows)
-
-
-def test_interrupted_ends_cleanly(command: list[str], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.PIPE, text=True) as process:
-        wait_for_parts(process, run)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; finished trials are kept. To go on: deadtokens sweep" in stderr
-    assert "Traceback" not in stderr
-    held = RunFolder.open(run)
-    parts = held.parts(0) + held.parts(1)
-    assert parts
-    for part in parts:
-        held.read(part)
-    assert not [path for path in (run / "parts").iterdir() if path.suffix != ".parquet"]
-
-
-def wait_for_parts(process: subprocess.Popen[Any], run: Path) -> None:
-    """Wait until a process has started to sample: it then has a lock and, soon, parts."""
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if (run / "parts").exists() and any((run / "parts").glob("*.parquet")):
-            return
-        time.sleep(0.01)
-    raise AssertionError("no part was written")
 
 
 def test_output_of_the_command(command: list[str], tmp_path: Path) -> None:

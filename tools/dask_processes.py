@@ -61,6 +61,7 @@ class DaskProcesses:
         return worker
 
     def stop(self) -> None:
+        """Kill them all."""
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()

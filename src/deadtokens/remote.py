@@ -15,7 +15,7 @@ from deadtokens.cloud import Cloud
 from deadtokens.device.choice import DeviceName, pick
 from deadtokens.errors import ClusterError
 from deadtokens.kernels.occupancy import OccupancyTable
-from deadtokens.runs import RunFolder, environment, write_part
+from deadtokens.runs import RunFolder, digest, environment, write_part
 from deadtokens.sampling import SamplerName, occupancy_table
 from deadtokens.scheduler import Cluster, Job
 from deadtokens.specification import Sweep, Unit
@@ -33,6 +33,7 @@ class Order:
         spec: What a trial is.
         sampler: How it is drawn.
         device: On what.
+        run: Digest of the run's specification.
         incoming: Where parts are written, by whoever sees this folder.
         environment: Versions that trials depend on, here.
     """
@@ -43,6 +44,7 @@ class Order:
     spec: TrialSpec
     sampler: SamplerName
     device: DeviceName
+    run: str
     incoming: Path
     environment: dict[str, str]
 
@@ -92,7 +94,15 @@ def _jobs(
             sampler = sweep.samplers[unit.index]
             table = occupancy_table(unit.cloud) if sampler == "occupancy" else None
             order = Order(
-                unit.index, unit.cloud, table, sweep.spec, sampler, device, incoming, environment()
+                unit.index,
+                unit.cloud,
+                table,
+                sweep.spec,
+                sampler,
+                device,
+                digest(sweep.specification()),
+                incoming,
+                environment(),
             )
         yield Job(unit, order, (unit.first, unit.count))
 
@@ -106,7 +116,7 @@ def draw_unit(order: Order, first: int, count: int) -> str | Batch:
     """
     batch = _simulator(order).run(first, count)
     if order.incoming.is_dir():
-        return write_part(order.incoming, order.index, batch).name
+        return write_part(order.incoming, order.run, order.index, batch).name
     return batch
 
 

@@ -22,13 +22,13 @@ import json
 import platform
 import re
 import secrets
-import shlex
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from deadtokens.files import load_array
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, Batch
-from deadtokens.writing import make_folder, replacing, write_safetensors, writer_lives
+from deadtokens.writing import make_folder, replacing, shell_line, write_safetensors, writer_lives
 
 _PART_NAME = re.compile(r"s(\d{4,})-t(\d{12})-n(\d{6,})\.parquet")
 # Everything that counts something is a whole number.
@@ -86,21 +86,29 @@ class RunFolder:
         """
         make_folder(path)
         manifest = path / "manifest.json"
-        if manifest.exists():
-            held = cls.open(path)
-            differing = sorted(
-                name
-                for name in held.specification.keys() | specification.keys()
-                if held.specification.get(name) != specification.get(name)
+        if not manifest.exists():
+            with _lock(path):
+                if not manifest.exists():
+                    cls._start(path, specification, centroid)
+        held = cls.open(path)
+        differing = sorted(
+            name
+            for name in held.specification.keys() | specification.keys()
+            if held.specification.get(name) != specification.get(name)
+        )
+        if differing:
+            raise SelectionError(
+                f"this folder holds a run of another specification: {', '.join(differing)} "
+                f"{'differs' if len(differing) == 1 else 'differ'}",
+                where=path,
+                remedy="choose another folder with -o, or repeat that run's options",
             )
-            if differing:
-                raise SelectionError(
-                    f"this folder holds a run of another specification: {', '.join(differing)} "
-                    f"{'differs' if len(differing) == 1 else 'differ'}",
-                    where=path,
-                    remedy="choose another folder with -o, or repeat that run's options",
-                )
-            return held
+        return held
+
+    @staticmethod
+    def _start(path: Path, specification: dict[str, Any], centroid: Float64Array) -> None:
+        """Write what a run starts with; the manifest comes last."""
+        manifest = path / "manifest.json"
         (path / "parts").mkdir(exist_ok=True)
         if any((path / "parts").iterdir()):
             raise OutputError(
@@ -117,7 +125,6 @@ class RunFolder:
         }
         with replacing(manifest) as file:
             file.write((json.dumps(facts, indent=2) + "\n").encode())
-        return cls(path, specification)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -163,7 +170,7 @@ class RunFolder:
             "sampler": samplers.pop() if len(samplers) == 1 else "auto",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return shlex.join(["deadtokens", "sweep", *words, "-o", str(self.path)])
+        return shell_line(["deadtokens", "sweep", *words, "-o", str(self.path)])
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -172,15 +179,7 @@ class RunFolder:
         Raises:
             OutputError: Another process holds it.
         """
-        with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise OutputError(
-                    "another process is writing this run",
-                    where=self.path,
-                    remedy="wait for it, or choose another folder with -o",
-                ) from None
+        with _lock(self.path):
             self._sweep_up()
             yield
 
@@ -221,13 +220,25 @@ class RunFolder:
             ) from None
 
     def parts(self, sigma_index: int) -> list[Part]:
-        """The parts of a sigma, by first trial."""
+        """The parts of a sigma, by first trial.
+
+        Raises:
+            SourceError: Two of them hold the same trials.
+        """
         found = []
         for path in (self.path / "parts").iterdir():
             match = _PART_NAME.fullmatch(path.name)
             if match and int(match[1]) == sigma_index:
                 found.append(Part(sigma_index, int(match[2]), int(match[3]), path))
-        return sorted(found, key=lambda part: part.first)
+        found.sort(key=lambda part: (part.first, part.count))
+        for one, following in pairwise(found):
+            if following.first < one.first + one.count:
+                raise SourceError(
+                    f"this part holds trials that {one.path.name} holds too",
+                    where=following.path,
+                    remedy="delete one of them and run the same command again",
+                )
+        return found
 
     def missing(self, sigma_index: int, n_trials: int) -> list[tuple[int, int]]:
         """Ranges (first, count) of trials 0 .. n_trials - 1 that no part holds."""
@@ -247,7 +258,7 @@ class RunFolder:
         Raises:
             OutputError: The disk is full, or the folder is gone.
         """
-        write_part(self.path / "parts", sigma_index, batch)
+        write_part(self.path / "parts", digest(self.specification), sigma_index, batch)
 
     def read(self, part: Part) -> Batch:
         """A part's trials.
@@ -256,21 +267,42 @@ class RunFolder:
             SourceError: The file is damaged.
         """
         try:
-            table = pq.read_table(part.path, page_checksum_verification=True)
+            # Arrow opens no file whose name is not UTF-8.
+            content = pa.BufferReader(part.path.read_bytes())
+            table = pq.read_table(content, page_checksum_verification=True)
             trials = table["trial_id"].to_numpy()
-            rows = np.stack([table[name].to_numpy() for name in STATISTICS], axis=1)
+            columns = [table[name].to_numpy() for name in STATISTICS]
+            rows = np.stack(columns, axis=1).astype(np.float64)
             facts = table.schema.metadata
             elements, ranked = (_unpacked(facts[name]) for name in (b"elements", b"ranked"))
             power_sums = tuple(int(power) for power in json.loads(facts[b"power_sums"]))
+            seal = facts[b"seal"]
         except (OSError, ValueError, KeyError, TypeError, zlib.error, pa.ArrowException) as error:
             raise _damaged(part, str(error).splitlines()[0]) from None
         if not np.array_equal(trials, np.arange(part.first, part.first + part.count)):
             raise _damaged(part, "it holds other trials than its name says")
-        return Batch(part.first, rows.astype(np.float64), ranked, elements, power_sums)
+        batch = Batch(part.first, rows, ranked, elements, power_sums)
+        if seal != _seal(digest(self.specification), part.sigma_index, batch):
+            raise _damaged(part, "it was changed, or is another run's or another sigma's")
+        return batch
 
 
-def write_part(folder: Path, sigma_index: int, batch: Batch) -> Path:
-    """Write a batch as a part into a folder.
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with (path / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(
+                "another process is writing this run",
+                where=path,
+                remedy="wait for it, or choose another folder with -o",
+            ) from None
+        yield
+
+
+def write_part(folder: Path, of: str, sigma_index: int, batch: Batch) -> Path:
+    """Write a batch as a part of the run with that digest into a folder.
 
     Raises:
         OutputError: The disk is full, or the folder is gone.
@@ -283,6 +315,7 @@ def write_part(folder: Path, sigma_index: int, batch: Batch) -> Path:
         b"elements": _packed(batch.elements),
         b"ranked": _packed(batch.ranked),
         b"power_sums": json.dumps([str(power) for power in batch.power_sums]).encode(),
+        b"seal": _seal(of, sigma_index, batch),
     }
     table = pa.table(columns).replace_schema_metadata(totals)
     path = folder / f"s{sigma_index:04d}-t{batch.first:012d}-n{count:06d}.parquet"
@@ -313,6 +346,15 @@ def digest(specification: Mapping[str, Any]) -> str:
     """SHA-256 of a specification in a canonical form."""
     canonical = json.dumps(specification, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _seal(of: str, sigma_index: int, batch: Batch) -> bytes:
+    """SHA-256 of all that a part says, and of which run and sigma it says that."""
+    content = hashlib.sha256(f"{of} {sigma_index} {batch.first} {batch.power_sums}".encode())
+    content.update((batch.rows + 0.0).astype("<f8").tobytes())  # whole numbers have no -0.0
+    for counts in (batch.ranked, batch.elements):
+        content.update(counts.astype("<i8").tobytes())
+    return content.hexdigest().encode()
 
 
 def _packed(counts: Int64Array) -> bytes:

@@ -7,6 +7,7 @@ with it when it dies is made anew by the scheduler.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import logging
@@ -16,6 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -78,7 +80,8 @@ def connected(address: str | None) -> Iterator[Cluster | None]:
             remedy="set distributed.comm.tls in its configuration",
         )
     # It logs every lost connection with a traceback; what matters is raised here.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError as error:
@@ -205,15 +208,29 @@ class _HandOut:
             done.append(self._done.get(timeout=seconds))
             while True:
                 done.append(self._done.get_nowait())
-        try:
-            # All in one message; those that failed are None.
-            found = self._client.gather(dict(enumerate(done)), errors="skip")
-        except (OSError, TimeoutError):
-            raise _SchedulerLostError from None
+        found = self._fetched(dict(enumerate(done)))
         return [
             (self._at_work.pop(future).tag, self._result(future, found[i]))
             for i, future in enumerate(done)
         ]
+
+    def _fetched(self, futures: dict[int, Future]) -> dict[int, Any]:
+        """Results, all in one message; None for a job that failed."""
+        # Without a scheduler it would wait for one, for as long as Dask tries to connect.
+        fetching = asyncio.run_coroutine_threadsafe(
+            self._client.gather(futures, errors="skip", asynchronous=True),
+            self._client.loop.asyncio_loop,
+        )
+        try:
+            while not fetching.done():
+                wait([fetching], timeout=_POLL_SECONDS)
+                if self._client.status != "running":
+                    raise _SchedulerLostError
+            return dict(fetching.result())
+        except OSError:
+            raise _SchedulerLostError from None
+        finally:
+            fetching.cancel()
 
     @staticmethod
     def _result(future: Future, found: object) -> object:

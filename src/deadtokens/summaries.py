@@ -15,13 +15,15 @@ import pyarrow.csv as arrow_csv
 
 from deadtokens.cloud import Cloud
 from deadtokens.elements import ElementTotals, cell_deviations, inactive_deviations
+from deadtokens.errors import SourceError
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder
 from deadtokens.sampling import SamplerName, cell_table
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, TrialSpec
-from deadtokens.writing import replacing, write_csv
+from deadtokens.writing import check_place, replacing, write_csv
 
+RESULT_FILES = ("trials.csv", "summary.csv", "elements.npz")
 _CSV_ROWS = 20_000
 _CSV_BLOCKS = 8
 
@@ -81,7 +83,11 @@ class SigmaTotals:
 def sigma_totals(
     run: RunFolder, index: int, cloud: Cloud, spec: TrialSpec, sampler: SamplerName
 ) -> SigmaTotals:
-    """Read a sigma's parts and add them up; the result does not depend on how they were cut."""
+    """Read a sigma's parts and add them up; the result does not depend on how they were cut.
+
+    Raises:
+        SourceError: A part is damaged, or holds trials that another one holds too.
+    """
     blocks = []
     ranked = np.zeros((spec.ranks.size, spec.population_bins.size), dtype=np.int64)
     elements = np.zeros(_n_element_counts(cloud, sampler), dtype=np.int64)
@@ -136,6 +142,31 @@ def _moments(powers: list[float]) -> Moments:
     if m2 <= 0:
         return Moments(m1, 0.0, math.nan, math.nan)
     return Moments(m1, math.sqrt(m2), m3 / m2**1.5, m4 / m2**2 - 3)
+
+
+def check_results(folder: Path) -> None:
+    """Refuse a run folder in which results could not be written, before any work.
+
+    Raises:
+        OutputError: There is a folder, device or pipe in place of one.
+    """
+    for name in RESULT_FILES:
+        check_place(folder / name)
+
+
+def check_complete(run: RunFolder, index: int) -> None:
+    """Refuse to number trials of which some are missing between others.
+
+    Raises:
+        SourceError: A part is gone.
+    """
+    held = sum(part.count for part in run.parts(index))
+    if not held or run.missing(index, held):
+        raise SourceError(
+            "parts are gone that were here",
+            where=run.path / "parts",
+            remedy="run the same command again: their trials are made anew",
+        )
 
 
 def write_trials(path: Path, totals: list[SigmaTotals], spec: TrialSpec, fmt: str) -> None:

@@ -28,6 +28,7 @@ from deadtokens.scheduler import Cluster, connected
 from deadtokens.specification import Sweep, Unit, plan
 from deadtokens.summaries import (
     SigmaTotals,
+    check_complete,
     sigma_totals,
     write_elements,
     write_summary,
@@ -201,7 +202,14 @@ def _trial_seconds(simulator: Simulator, trial: int) -> float:
 
 
 def finish(sweep: Sweep, run: RunFolder) -> list[SigmaTotals]:
-    """Add up a run's parts, and write trials.csv, summary.csv and elements.npz."""
+    """Add up a run's parts, and write trials.csv, summary.csv and elements.npz.
+
+    Raises:
+        SourceError: A part is damaged or gone, or two hold the same trials.
+        OutputError: A file cannot be written.
+    """
+    for i in range(len(sweep.sigmas)):
+        check_complete(run, i)
     totals = [
         sigma_totals(run, i, sweep.cloud(i), sweep.spec, sampler)
         for i, sampler in enumerate(sweep.samplers)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shlex
 import stat
 import tempfile
 import threading
@@ -144,6 +145,24 @@ def spreadsheet_text(cell: str) -> str:
     guarded = cell.startswith("'") and _STARTS_A_FORMULA.match(cell)
     text = cell[1:] if guarded else cell
     return _ESCAPE.sub(lambda match: ";" if match[0] == r"\x3b" else "\\", text)
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command for bash, zsh or ksh to take back: one line, printable whatever is in a name.
+
+    Words with other characters are written as ``$'...'``, their bytes as escapes.
+    """
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str) -> str:
+    if plain(word) == word:
+        return shlex.quote(word)
+    escaped = (
+        f"\\{chr(byte)}" if byte in b"'\\" else chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}"
+        for byte in os.fsencode(word)
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

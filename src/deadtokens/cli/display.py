@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -93,6 +94,16 @@ def progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
             bar.update(task, completed=done, speed=shown_speed)
 
         yield report
+
+
+@contextlib.contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """On Ctrl-C, say how to go on, and end with exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message(f"interrupted; finished trials are kept. To go on: {command}")
+        raise typer.Exit(130) from None
 
 
 def sections_table(columns: Sequence[str], sections: Mapping[str, Sequence[Sequence[str]]]) -> None:

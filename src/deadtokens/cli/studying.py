@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,6 +94,7 @@ def _study(
     from deadtokens.files import array_file
     from deadtokens.sources import open_matrix
     from deadtokens.study import study as run_study
+    from deadtokens.writing import shell_line
 
     matrix = open_matrix(source, tensor)
     tables.matrix_lines(matrix)
@@ -103,7 +103,7 @@ def _study(
     words = [word for name, value in options.items() if value for word in (name, str(value))]
     words += ["--varying-only"] if varying_only else []
     words += ["--seed", str(seed)] if seed != 42 else []
-    command = shlex.join(["deadtokens", "study", source, *words, "-o", str(output)])
+    command = shell_line(["deadtokens", "study", source, *words, "-o", str(output)])
     try:
         found = run_study(
             matrix,

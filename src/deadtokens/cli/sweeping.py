@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from enum import StrEnum
@@ -103,31 +102,35 @@ def sweep(
     from deadtokens.runs import RunFolder
     from deadtokens.scheduler import connected
     from deadtokens.specification import parse_sigmas, plan
+    from deadtokens.summaries import check_results
     from deadtokens.sweep import finish
+    from deadtokens.writing import shell_line
 
     started = time.perf_counter()
     if trials < 1:
         raise SelectionError(f"{trials} trials", remedy="give at least one")
-    planned = plan(
-        load_centroid(centroid),
-        parse_sigmas(sigma),
-        tokens,
-        seed=seed,
-        epsilon=epsilon,
-        touching=touching,
-        noise=noise.value,
-        format=format,
-        intermediate=intermediate.value,
-        sampler=sampler.value,
-    )
-    n_workers = workers or os.cpu_count() or 1
-    run = RunFolder.create(output, planned.specification(), planned.centroid)
-    with run.locked():
-        with connected(scheduler) as cluster:
-            drawn = _simulate(planned, run, trials, n_workers, device, cluster)
-        totals = finish(planned, run)
-        seconds = time.perf_counter() - started
-        pictures = write_figures(run.path / "figures", planned, totals)
+    with display.resumable(shell_line(["deadtokens", *sys.argv[1:]])):
+        planned = plan(
+            load_centroid(centroid),
+            parse_sigmas(sigma),
+            tokens,
+            seed=seed,
+            epsilon=epsilon,
+            touching=touching,
+            noise=noise.value,
+            format=format,
+            intermediate=intermediate.value,
+            sampler=sampler.value,
+        )
+        n_workers = workers or os.cpu_count() or 1
+        run = RunFolder.create(output, planned.specification(), planned.centroid)
+        with run.locked():
+            check_results(run.path)
+            with connected(scheduler) as cluster:
+                drawn = _simulate(planned, run, trials, n_workers, device, cluster)
+            totals = finish(planned, run)
+            seconds = time.perf_counter() - started
+            pictures = write_figures(run.path / "figures", planned, totals)
     tables.sweep_tables(totals)
     held = sum(len(of_sigma.rows) for of_sigma in totals)
     written = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
@@ -213,23 +216,13 @@ def _simulate(
             f"{threads} threads{f' of {cluster.address}' if cluster else ''}, "
             f"{display.size(expected.peak_bytes * threads)} of memory for their work"
         )
-    try:
-        with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
-            return simulate(
-                planned,
-                run,
-                trials,
-                workers=workers,
-                device=device.value,
-                cluster=cluster,
-                report=report,
-            )
-    except KeyboardInterrupt:
-        display.message(
-            f"interrupted; finished trials are kept. To go on: {shlex.join(_command())}"
+    with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
+        return simulate(
+            planned,
+            run,
+            trials,
+            workers=workers,
+            device=device.value,
+            cluster=cluster,
+            report=report,
         )
-        raise typer.Exit(130) from None
-
-
-def _command() -> list[str]:
-    return ["deadtokens", *sys.argv[1:]]

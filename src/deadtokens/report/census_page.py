@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from deadtokens.report.census_parts import census_charts, census_tables
 from deadtokens.report.drawing import Page, render_page
 from deadtokens.report.opening import Card, Opening
 from deadtokens.report.words import count, typeset
-from deadtokens.writing import Written, replacing
+from deadtokens.writing import Written, replacing, shell_line
 
 
 def write_census_page(path: Path, folder: Path) -> Written:
@@ -51,7 +50,7 @@ def census_page(findings: CensusFindings) -> Page:
         charts=census_charts(findings),
         tables=census_tables(findings),
         facts=list(_facts(facts)),
-        commands=[shlex.join(command)],
+        commands=[shell_line(command)],
     )
 
 

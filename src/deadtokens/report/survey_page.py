@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from deadtokens.report.opening import Card, Opening
 from deadtokens.report.tablekit import Cell, Table
 from deadtokens.report.words import count
 from deadtokens.survey import COLUMN_TITLES, Surveyed, cells
-from deadtokens.writing import Written, replacing
+from deadtokens.writing import Written, replacing, shell_line
 
 _TEXT = ("source", "format", "tied", "populations")
 
@@ -35,7 +34,7 @@ def survey_page(lines: Sequence[Surveyed]) -> Page:
     bad = [line for line in lines if line.error]
     tables = [_models(good)] if good else []
     tables += [_errors(bad)] if bad else []
-    command = shlex.join(["deadtokens", "survey", *(line.source for line in lines), "-o", "survey"])
+    command = shell_line(["deadtokens", "survey", *(line.source for line in lines), "-o", "survey"])
     return Page(_opening(good, bad), [], tables, [], [plain(command)])
 
 
