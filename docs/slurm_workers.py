@@ -14,7 +14,6 @@ if __name__ == "__main__":
         local_directory="/tmp",
         scheduler_options={"port": 8786, "dashboard": False},
     )
-    # Jobs that end, by their time limit too, are replaced.
-    cluster.adapt(minimum_jobs=50, maximum_jobs=50)
+    cluster.scale(jobs=50)
     print(cluster.scheduler_address, flush=True)
     signal.pause()

@@ -106,7 +106,10 @@ def test_killed_while_it_writes(
 
 def contents_changed(folder: Path, old: Files) -> bool:
     """Whether a file is being written, or has been."""
-    return bool(temporary_files(folder)) or contents(folder) != old
+    try:
+        return bool(temporary_files(folder)) or contents(folder) != old
+    except FileNotFoundError:  # removed while it was looked at
+        return True
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
