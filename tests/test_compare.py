@@ -622,7 +622,7 @@ def test_unfinished_runs_name_the_command(
     run = RunFolder.create(tmp_path / "a run", planned.specification(), planned.centroid)
     with pytest.raises(SelectionError, match=r"--trials 1000 ") as raised:
         compare(run, measured)
-    batch = Simulator(planned.cloud(1), planned.spec, planned.samplers[1]).run(5, 25)
+    batch = Simulator(planned.cloud(1), planned.spec, planned.samplers[1]).run(0, 30)
     run.write(1, batch)
     with pytest.raises(SelectionError, match=r"no trials yet for sigma 1e-08, 0.0001; finish"):
         compare(run, measured)

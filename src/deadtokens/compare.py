@@ -268,7 +268,7 @@ def compare_trials(
 
 
 def _check_trials(run: RunFolder, sigmas: Sequence[float]) -> None:
-    held = [sum(part.count for part in run.parts(i)) for i in range(len(sigmas))]
+    held = [sum(part.count for part in run.leading(i)) for i in range(len(sigmas))]
     if all(held):
         return
     lacking = [f"{sigma:g}" for sigma, count in zip(sigmas, held, strict=True) if not count]
@@ -281,7 +281,7 @@ def _check_trials(run: RunFolder, sigmas: Sequence[float]) -> None:
 
 
 def _trials(run: RunFolder, index: int) -> Float64Array:
-    return np.concatenate([run.read(part).rows for part in run.parts(index)])
+    return np.concatenate([run.read(part).rows for part in run.leading(index)])
 
 
 def _with_ties(trials: Float64Array, observed: Float64Array, *, foreign: bool) -> Float64Array:

@@ -240,6 +240,20 @@ class RunFolder:
                 )
         return found
 
+    def leading(self, sigma_index: int) -> list[Part]:
+        """The parts of a sigma up to the first gap; later ones wait for the trials between.
+
+        There is one where a run was stopped and then asked for fewer trials.
+        """
+        reached = 0
+        parts = []
+        for part in self.parts(sigma_index):
+            if part.first != reached:
+                break
+            parts.append(part)
+            reached += part.count
+        return parts
+
     def missing(self, sigma_index: int, n_trials: int) -> list[tuple[int, int]]:
         """Ranges (first, count) of trials 0 .. n_trials - 1 that no part holds."""
         gaps = []
@@ -299,6 +313,15 @@ def _lock(path: Path) -> Iterator[None]:
                 remedy="wait for it, or choose another folder with -o",
             ) from None
         yield
+
+
+def missing_parts(run: RunFolder) -> SourceError:
+    """That trials are missing which were asked for."""
+    return SourceError(
+        "parts are missing",
+        where=run.path / "parts",
+        remedy="run the same command again: their trials are made anew",
+    )
 
 
 def write_part(folder: Path, of: str, sigma_index: int, batch: Batch) -> Path:

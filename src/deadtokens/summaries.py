@@ -15,9 +15,8 @@ import pyarrow.csv as arrow_csv
 
 from deadtokens.cloud import Cloud
 from deadtokens.elements import ElementTotals, cell_deviations, inactive_deviations
-from deadtokens.errors import SourceError
 from deadtokens.kernels.types import Float64Array, Int64Array
-from deadtokens.runs import INTEGER_COLUMNS, RunFolder
+from deadtokens.runs import INTEGER_COLUMNS, RunFolder, missing_parts
 from deadtokens.sampling import SamplerName, cell_table
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, TrialSpec
@@ -86,18 +85,21 @@ def sigma_totals(
     """Read a sigma's parts and add them up; the result does not depend on how they were cut.
 
     Raises:
-        SourceError: A part is damaged, or holds trials that another one holds too.
+        SourceError: A part is damaged, or holds trials that another one holds too; or trial 0 is
+            in none.
     """
     blocks = []
     ranked = np.zeros((spec.ranks.size, spec.population_bins.size), dtype=np.int64)
     elements = np.zeros(_n_element_counts(cloud, sampler), dtype=np.int64)
     power_sums = [0] * 4
-    for part in run.parts(index):
+    for part in run.leading(index):
         batch = run.read(part)
         blocks.append(batch.rows)
         ranked += batch.ranked.reshape(ranked.shape)
         elements += batch.elements
         power_sums = [a + b for a, b in zip(power_sums, batch.power_sums, strict=True)]
+    if not blocks:
+        raise missing_parts(run)
     rows = np.concatenate(blocks)
     each = spec.n_tokens * len(rows)  # elements per dimension
     inactive = inactive_deviations(cloud)
@@ -152,21 +154,6 @@ def check_results(folder: Path) -> None:
     """
     for name in RESULT_FILES:
         check_place(folder / name)
-
-
-def check_complete(run: RunFolder, index: int) -> None:
-    """Refuse to number trials of which some are missing between others.
-
-    Raises:
-        SourceError: A part is gone.
-    """
-    held = sum(part.count for part in run.parts(index))
-    if not held or run.missing(index, held):
-        raise SourceError(
-            "parts are gone that were here",
-            where=run.path / "parts",
-            remedy="run the same command again: their trials are made anew",
-        )
 
 
 def write_trials(path: Path, totals: list[SigmaTotals], spec: TrialSpec, fmt: str) -> None:

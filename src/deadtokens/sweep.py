@@ -23,12 +23,11 @@ import numpy.typing as npt
 from deadtokens.device.choice import DeviceName, choose_device, pick
 from deadtokens.errors import SelectionError
 from deadtokens.remote import draw_remotely
-from deadtokens.runs import RunFolder
+from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.scheduler import Cluster, connected
 from deadtokens.specification import Sweep, Unit, plan
 from deadtokens.summaries import (
     SigmaTotals,
-    check_complete,
     sigma_totals,
     write_elements,
     write_summary,
@@ -95,6 +94,7 @@ def simulate(
         ClusterError: The cluster is gone, or its workers cannot do the work; what was finished is
             on disk.
         DeviceError: The device is not there, or one trial does not fit into its memory.
+        SourceError: A part vanished meanwhile.
     """
     workers = cluster.threads() if cluster else workers or os.cpu_count() or 1
     wanted = [n_trials] * len(sweep.sigmas) if isinstance(n_trials, int) else n_trials
@@ -102,7 +102,23 @@ def simulate(
     report(0)
     if cluster:
         units = _units(sweep, missing, workers, part_trials)
-        return draw_remotely(cluster, sweep, run, units, device, report)
+        done = draw_remotely(cluster, sweep, run, units, device, report)
+    else:
+        done = _draw_here(sweep, run, missing, workers, device, part_trials, report)
+    if any(run.missing(i, count) for i, count in enumerate(wanted)):
+        raise missing_parts(run)
+    return done
+
+
+def _draw_here(
+    sweep: Sweep,
+    run: RunFolder,
+    missing: dict[int, list[tuple[int, int]]],
+    workers: int,
+    device: DeviceName,
+    part_trials: int | None,
+    report: Callable[[int], None],
+) -> int:
     done = 0
     for index in _for_device(sweep, missing, device):
         simulator = pick(sweep.cloud(index), sweep.spec, "direct", device, workers)
@@ -208,8 +224,6 @@ def finish(sweep: Sweep, run: RunFolder) -> list[SigmaTotals]:
         SourceError: A part is damaged or gone, or two hold the same trials.
         OutputError: A file cannot be written.
     """
-    for i in range(len(sweep.sigmas)):
-        check_complete(run, i)
     totals = [
         sigma_totals(run, i, sweep.cloud(i), sweep.spec, sampler)
         for i, sampler in enumerate(sweep.samplers)

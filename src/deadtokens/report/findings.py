@@ -182,7 +182,7 @@ def gather(folder: Path, measured: Path | None = None) -> Findings:
     totals = tuple(
         sigma_totals(run, i, sweep.cloud(i), sweep.spec, sampler)
         for i, sampler in enumerate(sweep.samplers)
-        if run.parts(i)
+        if run.leading(i)
     )
     if not totals:
         raise SelectionError("no trials yet", where=folder, remedy="run its sweep first")
