@@ -59,6 +59,23 @@ def compare_places(scratch: Path, cluster: Cluster) -> None:
               f"{size / trials:7.0f}")  # fmt: skip
 
 
+def cost_model(scratch: Path, cluster: Cluster) -> None:
+    """Seconds = fixed + trials x per trial, by least squares, and what that makes of 1e9 trials."""
+    print("\nfitted to runs on the cluster: seconds = fixed + trials x per trial / workers")
+    print(f"{'sigma':>12}{'fixed s':>9}{'core us per trial':>19}{'worst residual':>16}"
+          f"{'1e9 trials: core hours':>24}")  # fmt: skip
+    for sigma, most in CASES:
+        trials = np.array([most // 4, most // 2, most, 2 * most])
+        seconds = np.array(
+            [timed(scratch / f"fit-{sigma}-{n}", sigma, n, cluster)[0] for n in trials.tolist()]
+        )
+        slope, fixed = np.polyfit(trials, seconds, 1, w=1 / seconds)
+        residual = float(np.abs((fixed + slope * trials) / seconds - 1).max())
+        core = slope * WORKERS
+        print(f"{sigma:12.7g}{fixed:9.2f}{core * 1e6:19,.1f}{residual:16.1%}"
+              f"{core * 1e9 / 3600:24,.1f}")  # fmt: skip
+
+
 def unit_overhead(scratch: Path, cluster: Cluster) -> None:
     """Units of one trial of next to no work: what is left is the hand-out, and writing parts."""
     timed(scratch / "warm", 0.0, 8, cluster, part=1)
@@ -95,6 +112,7 @@ def main() -> None:
             if cluster is None:
                 raise SystemExit("no cluster")
             compare_places(scratch, cluster)
+            cost_model(scratch, cluster)
             unit_overhead(scratch, cluster)
             survey_cost(scratch, cluster)
 
