@@ -67,7 +67,7 @@ def command(place: Path, name: str, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def said(place: Path) -> dict[str, str]:
     """What each command prints into pipes; it leaves its files behind."""
-    (place / "out").mkdir()
+    (place / "out").mkdir(exist_ok=True)  # a command of another test may have come first
     outputs = {}
     for name in COMMANDS:
         ended = subprocess.run(command(place, name), capture_output=True, check=True)
