@@ -110,7 +110,7 @@ class Cluster:
         self._counted = -_COUNT_SECONDS
 
     def threads(self) -> int:
-        """Threads of all workers at this time; 1 if there are no workers yet.
+        """Threads of all workers at this time; 0 if there are no workers yet.
 
         Raises:
             ClusterError: The scheduler is gone.
@@ -121,7 +121,7 @@ class Cluster:
             except (OSError, TimeoutError, RuntimeError):
                 raise self._gone() from None
             self._counted = time.monotonic()
-        return max(1, self._threads)
+        return self._threads
 
     def results(
         self, function: Callable[..., Any], jobs: Iterator[Job[Tag]]
@@ -138,7 +138,7 @@ class Cluster:
         hand_out = _HandOut(self._client, function)
         try:
             while True:
-                wanted = _AHEAD * self.threads() - hand_out.open
+                wanted = _AHEAD * max(1, self.threads()) - hand_out.open
                 hand_out.give(list(itertools.islice(jobs, max(0, wanted))))
                 if not hand_out.open:
                     return

@@ -96,7 +96,7 @@ def simulate(
         DeviceError: The device is not there, or one trial does not fit into its memory.
         SourceError: A part vanished meanwhile.
     """
-    workers = cluster.threads() if cluster else workers or os.cpu_count() or 1
+    workers = max(1, cluster.threads()) if cluster else workers or os.cpu_count() or 1
     wanted = [n_trials] * len(sweep.sigmas) if isinstance(n_trials, int) else n_trials
     missing = {i: run.missing(i, count) for i, count in enumerate(wanted)}
     report(0)

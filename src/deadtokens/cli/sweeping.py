@@ -97,6 +97,7 @@ def sweep(
     import os
 
     from deadtokens.cli import display, tables
+    from deadtokens.device.choice import choose_device
     from deadtokens.errors import SelectionError
     from deadtokens.pictures import write_figures
     from deadtokens.runs import RunFolder
@@ -109,6 +110,8 @@ def sweep(
     started = time.perf_counter()
     if trials < 1:
         raise SelectionError(f"{trials} trials", remedy="give at least one")
+    if scheduler is None:
+        choose_device(device.value)  # before anything is written
     with display.resumable(shell_line(["deadtokens", *sys.argv[1:]])):
         planned = plan(
             load_centroid(centroid),
@@ -207,15 +210,17 @@ def _simulate(
     long = False
     if lacking:
         expected = estimate(planned, trials)
-        threads = cluster.threads() if cluster else workers
+        threads = max(1, cluster.threads()) if cluster else workers
         cores = threads if cluster else min(workers, os.cpu_count() or 1)
         seconds = expected.seconds * lacking / wanted / cores
         long = seconds > _LONG_SECONDS
         display.message(
             f"{lacking:,} of {wanted:,} trials to do: about {display.duration(seconds)} on "
-            f"{threads} threads{f' of {cluster.address}' if cluster else ''}, "
+            f"{threads} thread{'s' * (threads > 1)}{f' of {cluster.address}' if cluster else ''}, "
             f"{display.size(expected.peak_bytes * threads)} of memory for their work"
         )
+        if cluster and not cluster.threads():
+            display.message(f"{cluster.address} has no workers yet: waiting for them")
     with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
         return simulate(
             planned,
