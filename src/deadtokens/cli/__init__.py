@@ -20,8 +20,14 @@ def run() -> None:
 
     sys.unraisablehook = come_again
     try:
+        # Ctrl-C in the middle of compiling a module may come out as another error: it waits.
+        come: list[int] = []
+        earlier = signal.signal(signal.SIGINT, lambda number, _: come.append(number))
         from deadtokens.cli.app import run as run_app
 
+        signal.signal(signal.SIGINT, earlier)
+        if come and earlier is not signal.SIG_IGN:
+            raise KeyboardInterrupt
         run_app()
     except KeyboardInterrupt:
         sys.exit(130)
