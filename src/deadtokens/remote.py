@@ -6,6 +6,7 @@ others. Where it can reach the run folder it writes the part itself; else it sen
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def draw_unit(order: Order, first: int, count: int) -> str | Batch:
         OutputError: The part cannot be written.
     """
     batch = _simulator(order).run(first, count)
-    if order.incoming.is_dir():
+    if os.access(order.incoming, os.W_OK | os.X_OK):
         return write_part(order.incoming, order.run, order.index, batch).name
     return batch
 

@@ -84,7 +84,7 @@ def connected(address: str | None) -> Iterator[Cluster | None]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ClusterError(
             f"no scheduler answers ({error})",
             where=address,
@@ -127,6 +127,8 @@ class Cluster:
         self, function: Callable[..., Any], jobs: Iterator[Job[Tag]]
     ) -> Iterator[tuple[Tag, Any]]:
         """Each job's tag and ``function(shared, *arguments)``, in the order they finish.
+
+        The function returns something other than None.
 
         Jobs are taken as threads need them, so that a long list is never held. In place of the
         result of a job that workers died of again and again there is a ClusterError.
@@ -234,7 +236,7 @@ class _HandOut:
 
     @staticmethod
     def _result(future: Future, found: object) -> object:
-        if future.status == "finished":
+        if found is not None:  # whatever has become of its worker since
             return found
         if future.status == "error":
             return _failure(future.exception())
