@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test faults device slow browser check format benchmark docs clean
+.PHONY: demo test faults device slow browser check format docs examples pictures benchmark clean
 
 # Does the simple story fit? A study of both built-in clusters; it ends with the pages' paths.
 demo: $(VENV)/.run
@@ -35,18 +35,22 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python docs/generate_commands.py --check
-	$(BIN)/python docs/generate_example.py --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# What the documentation shows of the program: commands, the example, the picture.
+# The pages in site/html; notebooks are run, warnings are errors.
 docs: $(VENV)/.dev
-	$(BIN)/python docs/generate_commands.py
-	$(BIN)/python docs/generate_example.py --real
-	$(BIN)/python docs/generate_picture.py
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs site/html
+	@echo "site/html/index.html"
+
+# Put the program's real output into the pages, and draw their pictures (needs chromium).
+examples: $(VENV)/.dev
+	$(BIN)/python docs/examples.py
+
+pictures: $(VENV)/.dev
+	$(BIN)/python docs/pictures.py
 
 benchmark: $(VENV)/.benchmark
 	PYTHONPATH=tools $(BIN)/python benchmarks/census.py
@@ -74,4 +78,4 @@ $(VENV)/.benchmark: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache $(DEMO) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

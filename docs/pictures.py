@@ -1,7 +1,14 @@
-"""Draw docs/black_holes.png: the two built-in clusters on their lattices."""
+"""Draw the pages' pictures.
+
+docs/black_holes.png: the two built-in clusters on their lattices; docs/report.png: the top of a
+study's page, in Chromium.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +83,24 @@ def thresholds(axes: Axes, snowball: dt.Snowball) -> None:
     axes.set_ylim(0, snowball.n_unique * 1.06)
 
 
-def main() -> None:
+def report_page() -> None:
+    """docs/report.png."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = ["study", "builtin:whisper-tiny.en", "-o", "run"]
+        subprocess.run([sys.executable, "-m", "deadtokens", *study], cwd=folder, check=True)
+        page = (Path(folder) / "run" / "report.html").as_uri()
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        options += ["--window-size=1100,1000", "--force-device-scale-factor=1.5"]
+        picture = Path(__file__).parent / "report.png"
+        subprocess.run(
+            ["chromium", *options, "--virtual-time-budget=10000", f"--screenshot={picture}", page],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def black_holes() -> None:
+    """docs/black_holes.png."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     figure, grid = plt.subplots(2, 3, figsize=(10.5, 5.8), width_ratios=[1.5, 1, 1])
     for row, (source, name) in zip(grid, CLUSTERS.items(), strict=True):
@@ -98,4 +122,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    black_holes()
+    report_page()
