@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -27,7 +29,7 @@ from deadtokens.kernels import direct, random
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import SamplerName
 from deadtokens.specification import plan
-from deadtokens.sweep import finish
+from deadtokens.sweep import finish, sweep
 from deadtokens.trials import STATISTICS, Simulator, TrialSpec
 
 torch = pytest.importorskip("torch")
@@ -162,14 +164,16 @@ Maker: TypeAlias = Callable[[Cloud, TrialSpec, SamplerName], Simulator]
 
 def test_a_run_may_change_devices(tmp_path: Path) -> None:
     """Parts from either make the same files, to the byte."""
-    sweep = plan(student(30, 2.5e-3), [1e-6], 60, sampler="direct")
+    planned = plan(student(30, 2.5e-3), [1e-6], 60, sampler="direct")
     makers: list[list[Maker]] = [[Simulator, Simulator], [on_cpu_by_torch, Simulator]]
     files: list[list[bytes]] = []
     for workers in makers:
-        run = RunFolder.create(tmp_path / str(len(files)), sweep.specification(), sweep.centroid)
+        run = RunFolder.create(
+            tmp_path / str(len(files)), planned.specification(), planned.centroid
+        )
         for part, worker in enumerate(workers):
-            run.write(0, worker(sweep.cloud(0), sweep.spec, "direct").run(4 * part, 4))
-        finish(sweep, run)
+            run.write(0, worker(planned.cloud(0), planned.spec, "direct").run(4 * part, 4))
+        finish(planned, run)
         names = "trials.csv", "summary.csv", "elements.npz"
         files.append([(run.path / name).read_bytes() for name in names])
     assert files[0] == files[1]
@@ -232,15 +236,82 @@ def test_what_never_fits_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch)
         "cpu: one trial of 60 tokens in 40 active dimensions does not fit (CUDA out of memory. "
         "Tried to allocate 20.00 GiB); use --device cpu"
     )
+    assert refused.value.where == "cpu"
+    assert b"torch" not in pickle.dumps(refused.value)
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("CUDA error: device-side assert triggered\nand a page more")
+
+
+FAILS = r"cpu: it fails \(CUDA error: device-side assert triggered\); use --device cpu"
 
 
 def test_other_errors_are_not_taken_for_lack_of_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("device-side assert triggered")
-
     monkeypatch.setattr(simulator, "summarise", broken)
-    with pytest.raises(RuntimeError, match="device-side assert"):
-        on_device("few equal rows").run(0, 3)
+    worker = on_device("few equal rows")
+    with pytest.raises(DeviceError, match=f"^{FAILS}$"):
+        worker.run(0, 3)
+    assert worker.batch == 5
+
+
+@pytest.fixture
+def seen_as_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's CPU device is there for a GPU, and seems faster than the compiled code."""
+    for module in choice, importlib.import_module("deadtokens.sweep"):
+        monkeypatch.setattr(
+            module, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda"
+        )
+    monkeypatch.setattr(torch, "device", lambda _: CPU)
+    monkeypatch.setattr(choice, "_faster", lambda *_: True)
+
+
+@pytest.mark.usefixtures("unchecked", "seen_as_gpu")
+@pytest.mark.parametrize("module", [simulator, checking])
+def test_a_driver_that_fails_is_asked_once(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When something is first put on the device, or in the first trial."""
+    name = "coefficients" if module is simulator else "DeviceSimulator"
+    tried: list[None] = []
+    original = getattr(module, name)
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        tried.append(None)
+        if module is simulator:
+            broken()
+        monkeypatch.setattr(simulator, "summarise", broken)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, name, failing)
+    host = on_host("few equal rows")
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=FAILS):
+            pick(host.cloud, host.spec, "direct", "cuda", workers=1)
+        with pytest.warns(RuntimeWarning, match=f"{FAILS}: the CPU draws"):
+            assert type(pick(host.cloud, host.spec, "direct", "auto", workers=1)) is Simulator
+    assert len(tried) == 1
+
+
+@pytest.mark.usefixtures("seen_as_gpu")
+def test_a_driver_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With auto the CPU draws the rest; asked for by name, a device that fails ends the sweep."""
+    check(CPU)
+    options: dict[str, Any] = {"n_tokens": 60, "trials": 30, "sampler": "direct", "workers": 2}
+    sigmas = [1e-6, 2e-6]
+    sweep(student(30, 2.5e-3), sigmas, run=tmp_path / "cpu", device="cpu", **options)
+    calls = itertools.count()
+
+    def broken_later(*arguments: Any) -> Any:
+        return broken() if next(calls) > 20 else distances.summarise(*arguments)
+
+    monkeypatch.setattr(simulator, "summarise", broken_later)
+    monkeypatch.setattr(importlib.import_module("deadtokens.sweep"), "_part_size", lambda *_: 5)
+    with pytest.warns(RuntimeWarning, match=f"{FAILS}: the CPU draws"):
+        sweep(student(30, 2.5e-3), sigmas, run=tmp_path / "auto", **options)
+    assert next(calls) > 20
+    for name in ("trials.csv", "summary.csv", "elements.npz"):
+        assert (tmp_path / "auto" / name).read_bytes() == (tmp_path / "cpu" / name).read_bytes()
+    with pytest.raises(DeviceError, match=FAILS):
+        sweep(student(30, 2.5e-3), sigmas, run=tmp_path / "cuda", device="cuda", **options)
 
 
 def wrong_multiplier(patch: pytest.MonkeyPatch) -> None:
@@ -285,9 +356,9 @@ def test_a_wrong_bit_shows(
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Devices count as not yet checked, now and later."""
-    check.cache_clear()
+    checking._fault.cache_clear()
     yield
-    check.cache_clear()
+    checking._fault.cache_clear()
 
 
 def test_the_check_sees_equal_rows_and_every_kind_of_graph() -> None:
@@ -309,7 +380,7 @@ def test_a_device_that_errs_is_refused(
     wrong: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(CPU)
-    check.cache_clear()
+    checking._fault.cache_clear()
     wrong(monkeypatch)
     monkeypatch.setattr(choice, "choose_device", lambda _: "cpu-like")
     monkeypatch.setattr(torch, "device", lambda _: CPU)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,15 +22,16 @@ from containers import write_tensors
 from dask_processes import DaskProcesses, dask_processes, wait_until
 from made_models import dead_matrix
 
-from deadtokens.errors import ClusterError
+from deadtokens import remote
+from deadtokens.errors import ClusterError, DeviceError
 from deadtokens.remote import Order, draw_unit
 from deadtokens.runs import RunFolder, environment
 from deadtokens.sampling import occupancy_table
-from deadtokens.scheduler import Cluster, Job, connected
+from deadtokens.scheduler import Cluster, Job, _HandOut, connected
 from deadtokens.specification import Sweep, plan
 from deadtokens.survey import survey
 from deadtokens.sweep import finish, simulate, sweep
-from deadtokens.trials import Batch
+from deadtokens.trials import Batch, Simulator
 
 pytest.importorskip("distributed")
 
@@ -117,6 +123,57 @@ def test_the_client_makes_the_tables(tmp_path: Path) -> None:
     assert not np.array_equal(drawn(1.0).rows, drawn(0.5).rows)
 
 
+def order(incoming: Path, **changed: Any) -> Order:
+    facts: dict[str, Any] = {
+        "index": 2,
+        "cloud": planned().cloud(2),
+        "table": None,
+        "spec": planned().spec,
+        "sampler": "direct",
+        "device": "cpu",
+        "run": "digest",
+        "incoming": incoming,
+        "environment": environment(),
+    }
+    return Order(**facts | changed)
+
+
+def test_a_worker_that_may_not_write_the_folder_sends_trials_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert draw_unit(order(tmp_path), 0, 2) == "s0002-t000000000000-n000002.parquet"
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    result = draw_unit(order(tmp_path), 2, 3)
+    assert isinstance(result, Batch)
+    assert len(result.rows) == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_device_that_fails_on_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With auto its CPU draws, from then on."""
+    expected = Simulator(planned().cloud(2), planned().spec, "direct").run(0, 4).rows
+    picked = itertools.count()
+
+    def failing(*_: Any) -> Any:
+        raise DeviceError("it fails (driver)", where="cuda")
+
+    def pick(*_: Any, **__: Any) -> Any:
+        next(picked)
+        return SimpleNamespace(run=failing)
+
+    monkeypatch.setattr(remote, "pick", pick)
+    with pytest.raises(DeviceError, match="driver"):
+        draw_unit(order(tmp_path / "nowhere", device="cuda"), 0, 2)
+    sent = order(tmp_path / "nowhere", device="auto")
+    with pytest.warns(RuntimeWarning, match=r"it fails \(driver\): the CPU draws"):
+        first = draw_unit(sent, 0, 2)
+    second = draw_unit(sent, 2, 2)
+    assert isinstance(first, Batch)
+    assert isinstance(second, Batch)
+    assert np.array_equal(np.concatenate([first.rows, second.rows]), expected)
+    assert next(picked) == 2
+
+
 def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose NumPy is another one says so, and nothing is drawn."""
     real = metadata.version
@@ -165,6 +222,73 @@ def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     assert "workers died of it" in str(result)
 
 
+def test_a_result_that_has_come_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only worker dies between handing over its result and the look at how the job went."""
+    fetched = _HandOut._fetched
+    with dask_processes(tmp_path, 1) as processes, connected(processes.address) as cluster:
+        assert cluster is not None
+
+        def killed_after(self: _HandOut, futures: dict[int, Any]) -> dict[int, Any]:
+            found = fetched(self, futures)
+            for future in futures.values():
+                processes.workers[0].kill()
+                wait_until(lambda: future.status != "finished", processes.scheduler)  # noqa: B023
+            return found
+
+        monkeypatch.setattr(_HandOut, "_fetched", killed_after)
+        assert [*cluster.results(abs, iter([Job("one", -7, ())]))] == [("one", 7)]
+
+
+def test_what_jobs_share_may_be_large(cluster: Cluster) -> None:
+    """Dask would warn, and a warning fails a test."""
+    shared = bytes(11_000_000)
+    assert [*cluster.results(len, iter([Job("one", shared, ())]))] == [("one", len(shared))]
+
+
+@pytest.mark.parametrize(
+    ("function", "shared", "message"),
+    [
+        (bytes, 2**62, r"cannot do this \(MemoryError.*\); give workers more memory"),
+        (open, "/not/there", r"\(FileNotFoundError: .*\); see to the machine of that worker"),
+        (exec, "raise ValueError('one\\ntwo')", r"\(ValueError: one two\); install the same"),
+    ],
+)
+def test_errors_on_workers_name_their_remedy(
+    cluster: Cluster, function: Any, shared: object, message: str
+) -> None:
+    with pytest.raises(ClusterError, match=message):
+        list(cluster.results(function, iter([Job("one", shared, ())])))
+
+
+def test_nothing_is_handed_to_a_client_that_is_closed() -> None:
+    client = SimpleNamespace(status="closed", nthreads=lambda: {"worker": 1})
+    cluster = Cluster(client, "tcp://host:1")
+    with pytest.raises(ClusterError, match="the scheduler is gone"):
+        list(cluster.results(abs, iter([Job("one", 1, ())])))
+    assert [*cluster.results(abs, iter([]))] == []
+
+
+def test_loggers_are_given_back(cluster: Cluster) -> None:
+    logger = logging.getLogger("distributed.client")
+    silenced = logger.level
+    assert silenced == logging.CRITICAL
+    logger.setLevel(logging.INFO)
+    with connected(cluster.address):
+        assert logger.level == logging.CRITICAL
+    assert logger.level == logging.INFO
+    logger.setLevel(silenced)
+
+
+def test_a_port_where_nothing_is_said_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deadtokens.scheduler.CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(ClusterError, match="no scheduler answers"), connected(address):
+            pass
+    assert time.monotonic() - start < 8  # and the seconds in which a client is closed
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -172,6 +296,10 @@ def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
         ("nonsense", "tcp://HOST:PORT"),
         ("http://127.0.0.1:9", "tcp://HOST:PORT"),
         ("tcp://host", "tcp://HOST:PORT"),
+        ("tcp://a:b:1", "^tcp://a:b:1: no address of a scheduler; give it as tcp://HOST:PORT$"),
+        ("tcp://host:123456", "no address of a scheduler"),
+        ("tcp://host:99999", "no scheduler answers"),
+        ("tcp://[::1]:9", "no scheduler answers"),
         ("", "tcp://HOST:PORT"),
         ("tls://127.0.0.1:9", "certificate"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deadtokens.errors import DeadtokensError, OutputError, SelectionError
+from deadtokens.cli import sweeping
+from deadtokens.errors import DeadtokensError, DeviceError, OutputError, SelectionError
 from deadtokens.files import load_array
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import sample
@@ -163,6 +165,23 @@ def test_lost_parts_are_made_anew(undisturbed: Path, tmp_path: Path) -> None:
     assert run_into(tmp_path, part_trials=4) == (undisturbed / "trials.csv").read_bytes()
 
 
+def test_the_folder_is_looked_at_once_for_all_sigmas(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    run = RunFolder.open(undisturbed)
+    looks: list[object] = []
+    listdir = os.listdir
+
+    def counted(path: Any) -> list[str]:
+        looks.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", counted)
+    assert simulate(planned, run, 40) == 0
+    assert looks == [undisturbed / "parts"] * 2  # before and after
+
+
 def test_seed_sigma_and_trial_alone_decide(tmp_path: Path) -> None:
     """A sigma's trials are the same whatever other sigmas are swept."""
     alone = sweep(CENTROID, 1e-8, 50, 20, tmp_path / "alone", seed=3)
@@ -210,6 +229,24 @@ def test_two_processes_cannot_write_one_run(undisturbed: Path) -> None:
         pass
     with held.locked():
         pass
+
+
+def test_a_device_is_looked_for_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> str:
+        raise DeviceError("torch finds no such device", where=name)
+
+    monkeypatch.setattr(importlib.import_module("deadtokens.sweep"), "choose_device", absent)
+    with pytest.raises(DeviceError, match="cuda: torch finds no such device"):
+        sweep(CENTROID, SIGMAS, 50, 2, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_and_a_scheduler_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(SelectionError, match="both workers and a scheduler; give one of them"):
+        sweep(CENTROID, SIGMAS, 50, 2, tmp_path / "run", workers=2, scheduler="tcp://host:1")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -284,12 +321,6 @@ def command(tmp_path: Path) -> list[str]:
     ]
 
 
-def expected_csv(command: list[str], folder: Path, trials: int) -> bytes:
-    small = [*command[: command.index("--trials")], "--trials", str(trials), *command[-2:]]
-    subprocess.run([*small, "-o", str(folder)], check=True, capture_output=True)
-    return (folder / "trials.csv").read_bytes()
-
-
 def test_output_of_the_command(command: list[str], tmp_path: Path) -> None:
     small = [*command[: command.index("--trials")], "--trials", "30"]
     result = subprocess.run(
@@ -328,6 +359,26 @@ def test_bad_options_end_in_one_line(
     assert message in errors[0]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["sweep", "survey"])
+def test_workers_with_a_scheduler_are_wrong_usage(
+    command: list[str], tmp_path: Path, kind: str
+) -> None:
+    program = command if kind == "sweep" else [*command[:3], "survey", "builtin:qwen3-4b"]
+    more = ["--workers", "2", "--scheduler", "tcp://127.0.0.1:9", "-o", str(tmp_path / "out")]
+    result = subprocess.run([*program, *more], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "Invalid value for --workers: the scheduler's workers" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_bytes_of_a_folder_whose_files_come_and_go(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "one").write_bytes(b"12345")
+    (tmp_path / "two").write_bytes(b"123")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")  # listed, and not there
+    assert sweeping._bytes_in(tmp_path) == 8
 
 
 def test_sample_writes_the_trial_that_the_sweep_recorded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import partial
 
 _LONGEST = 1000  # characters of each part of an error's line: names in it may have no end
 # Characters that nothing is drawn for although they count as printable: fillers, variation
@@ -32,6 +33,11 @@ def shortened(text: str, most: int = _LONGEST) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, without line breaks; its type if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class DeadtokensError(Exception):
     """Input that cannot be used, as one line for the person who gave it.
 
@@ -47,6 +53,11 @@ class DeadtokensError(Exception):
         self.remedy = remedy
         line = shortened(what) if where is None else f"{shortened(str(where))}: {shortened(what)}"
         super().__init__(line if remedy is None else f"{line}; {shortened(remedy)}")
+
+    def __reduce__(self) -> tuple[partial[DeadtokensError], tuple[()]]:
+        # By its parts, the place as text: whoever unpickles it may lack what that is made of.
+        where = None if self.where is None else str(self.where)
+        return partial(type(self), self.what, where=where, remedy=self.remedy), ()
 
 
 class SourceError(DeadtokensError):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deadtokens.cloud import Cloud
-from deadtokens.device.choice import DeviceName, pick
-from deadtokens.errors import ClusterError
+from deadtokens.device.choice import DeviceName, pick, take_the_cpu
+from deadtokens.errors import ClusterError, DeviceError
 from deadtokens.kernels.occupancy import OccupancyTable
 from deadtokens.runs import RunFolder, digest, environment, write_part
 from deadtokens.sampling import SamplerName, occupancy_table
@@ -113,9 +113,15 @@ def draw_unit(order: Order, first: int, count: int) -> str | Batch:
 
     Raises:
         ClusterError: This worker's versions differ from the client's.
+        DeviceError: The device that was asked for is not there, or fails.
         OutputError: The part cannot be written.
     """
-    batch = _simulator(order).run(first, count)
+    try:
+        batch = _simulator(order).run(first, count)
+    except DeviceError as error:
+        take_the_cpu(order.device, error)
+        _held.simulator = Simulator(order.cloud, order.spec, order.sampler, order.table)
+        batch = _held.simulator.run(first, count)
     if os.access(order.incoming, os.W_OK | os.X_OK):
         return write_part(order.incoming, order.run, order.index, batch).name
     return batch

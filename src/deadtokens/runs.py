@@ -16,15 +16,15 @@ nothing which they finish later can turn up among the parts.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
+import os
 import platform
 import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -36,12 +36,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deadtokens.errors import OutputError, SelectionError, SourceError
+from deadtokens.errors import OutputError, SelectionError, SourceError, plain
 from deadtokens.files import load_array
 from deadtokens.kernels.types import Float64Array, Int64Array
+from deadtokens.showing import Shown
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, Batch
-from deadtokens.writing import make_folder, replacing, shell_line, write_safetensors, writer_lives
+from deadtokens.writing import (
+    locked,
+    make_folder,
+    remove_abandoned,
+    replacing,
+    shell_line,
+    write_safetensors,
+)
 
 _PART_NAME = re.compile(r"s(\d{4,})-t(\d{12})-n(\d{6,})\.parquet")
 # Everything that counts something is a whole number.
@@ -61,7 +69,7 @@ class Part:
     path: Path
 
 
-class RunFolder:
+class RunFolder(Shown):
     """A folder that holds one specification's trials.
 
     Use `create` or `open`.
@@ -75,6 +83,11 @@ class RunFolder:
         self.path = path
         self.specification = specification
 
+    def __repr__(self) -> str:
+        sigmas = ", ".join(f"{sigma:.4g}" for sigma in self.specification["sigmas"][:3])
+        more = ", ..." if len(self.specification["sigmas"]) > 3 else ""
+        return f"<RunFolder {plain(str(self.path))}: sigma {sigmas}{more}>"
+
     @classmethod
     def create(cls, path: Path, specification: dict[str, Any], centroid: Float64Array) -> RunFolder:
         """Make the folder for a specification, or go on with it if it is there.
@@ -87,7 +100,7 @@ class RunFolder:
         make_folder(path)
         manifest = path / "manifest.json"
         if not manifest.exists():
-            with _lock(path):
+            with locked(path, "this run"):
                 if not manifest.exists():
                     cls._start(path, specification, centroid)
         held = cls.open(path)
@@ -177,9 +190,9 @@ class RunFolder:
         """Keep other processes from writing here; the lock goes with the process that holds it.
 
         Raises:
-            OutputError: Another process holds it.
+            OutputError: Another process holds it, or the file system has none.
         """
-        with _lock(self.path):
+        with locked(self.path, "this run"):
             self._sweep_up()
             yield
 
@@ -187,12 +200,9 @@ class RunFolder:
         """Remove what processes that were killed left behind."""
         for path in (self.path / "parts").glob("incoming-*"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.path / "parts").glob(".*.tmp"):
-            path.unlink(missing_ok=True)
-        # Here a process without the lock may be writing too: a report, say.
-        for path in self.path.glob(".*.tmp"):
-            if not writer_lives(path):
-                path.unlink(missing_ok=True)
+        # A process without the lock may be writing too: a report, say.
+        for path in self.path.rglob(".*.tmp"):
+            remove_abandoned(path)
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
@@ -225,19 +235,25 @@ class RunFolder:
         Raises:
             SourceError: Two of them hold the same trials.
         """
-        found = []
-        for path in (self.path / "parts").iterdir():
-            match = _PART_NAME.fullmatch(path.name)
-            if match and int(match[1]) == sigma_index:
-                found.append(Part(sigma_index, int(match[2]), int(match[3]), path))
-        found.sort(key=lambda part: (part.first, part.count))
-        for one, following in pairwise(found):
-            if following.first < one.first + one.count:
-                raise SourceError(
-                    f"this part holds trials that {one.path.name} holds too",
-                    where=following.path,
-                    remedy="delete one of them and run the same command again",
-                )
+        return self._listed(f"s{sigma_index:04d}-").get(sigma_index, [])
+
+    def _listed(self, prefix: str) -> dict[int, list[Part]]:
+        """The parts whose names begin so, by sigma and first trial, in one look at the folder."""
+        found: dict[int, list[Part]] = {}
+        folder = self.path / "parts"
+        for name in os.listdir(folder):  # noqa: PTH208 (a path for each name would take longer)
+            if name.startswith(prefix) and (match := _PART_NAME.fullmatch(name)):
+                index, first, count = map(int, match.groups())
+                found.setdefault(index, []).append(Part(index, first, count, folder / name))
+        for parts in found.values():
+            parts.sort(key=lambda part: (part.first, part.count))
+            for one, following in pairwise(parts):
+                if following.first < one.first + one.count:
+                    raise SourceError(
+                        f"this part holds trials that {one.path.name} holds too",
+                        where=following.path,
+                        remedy="delete one of them and run the same command again",
+                    )
         return found
 
     def leading(self, sigma_index: int) -> list[Part]:
@@ -256,15 +272,12 @@ class RunFolder:
 
     def missing(self, sigma_index: int, n_trials: int) -> list[tuple[int, int]]:
         """Ranges (first, count) of trials 0 .. n_trials - 1 that no part holds."""
-        gaps = []
-        reached = 0
-        for part in self.parts(sigma_index):
-            if reached < min(part.first, n_trials):
-                gaps.append((reached, min(part.first, n_trials) - reached))
-            reached = max(reached, part.first + part.count)
-        if reached < n_trials:
-            gaps.append((reached, n_trials - reached))
-        return gaps
+        return _gaps(self.parts(sigma_index), n_trials)
+
+    def missing_of_each(self, n_trials: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+        """What is `missing` of each sigma, given the trials wanted of each."""
+        held = self._listed("s")
+        return {i: _gaps(held.get(i, []), count) for i, count in enumerate(n_trials)}
 
     def write(self, sigma_index: int, batch: Batch) -> None:
         """Write a batch as a part.
@@ -285,8 +298,7 @@ class RunFolder:
             content = pa.BufferReader(part.path.read_bytes())
             table = pq.read_table(content, page_checksum_verification=True)
             trials = table["trial_id"].to_numpy()
-            columns = [table[name].to_numpy() for name in STATISTICS]
-            rows = np.stack(columns, axis=1).astype(np.float64)
+            rows = np.stack([table[name].to_numpy() for name in STATISTICS], 1).astype(np.float64)
             facts = table.schema.metadata
             elements, ranked = (_unpacked(facts[name]) for name in (b"elements", b"ranked"))
             power_sums = tuple(int(power) for power in json.loads(facts[b"power_sums"]))
@@ -301,18 +313,10 @@ class RunFolder:
         return batch
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with (path / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(
-                "another process is writing this run",
-                where=path,
-                remedy="wait for it, or choose another folder with -o",
-            ) from None
-        yield
+def _gaps(parts: list[Part], n_trials: int) -> list[tuple[int, int]]:
+    ends = [0, *(part.first + part.count for part in parts)]
+    starts = [*(min(part.first, n_trials) for part in parts), n_trials]
+    return [(end, start - end) for end, start in zip(ends, starts, strict=True) if end < start]
 
 
 def missing_parts(run: RunFolder) -> SourceError:

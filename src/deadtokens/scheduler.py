@@ -15,13 +15,14 @@ import pickle
 import queue
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from deadtokens.errors import ClusterError, DeadtokensError
+from deadtokens.errors import ClusterError, DeadtokensError, one_line
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 Tag = TypeVar("Tag")
 
 CONNECT_SECONDS = 10.0
-_ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
+_ADDRESS = re.compile(r"(tcp|tls)://([^\s/:]+|\[[^\s/]+\]):\d{1,5}")
 _AHEAD = 2  # jobs handed out for each thread: one at work, one waiting
 _POLL_SECONDS = 0.5
 _COUNT_SECONDS = 5.0  # between looks at how many threads there are
+_MORE_MEMORY = "give workers more memory, or fewer threads each"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def connected(address: str | None) -> Iterator[Cluster | None]:
         return
     try:
         import dask
-        from distributed import Client
+        import distributed  # noqa: F401
     except ImportError:
         raise ClusterError(
             "a scheduler needs dask.distributed, which is not installed",
@@ -79,22 +81,56 @@ def connected(address: str | None) -> Iterator[Cluster | None]:
             where=address,
             remedy="set distributed.comm.tls in its configuration",
         )
-    # It logs every lost connection with a traceback; what matters is raised here.
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Tables that jobs share are large on purpose: no warning about them.
+    unlimited = {"distributed.admin.large-graph-warning-threshold": sys.maxsize}
+    with _quiet("distributed", "distributed.client"), dask.config.set(unlimited):
+        try:
+            client = _client(address)
+        except Exception as error:  # what listens there may be anything
+            raise ClusterError(
+                f"no scheduler answers ({one_line(error)})",
+                where=address,
+                remedy="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
+            ) from None
+        try:
+            yield Cluster(client, address)
+        finally:
+            _close(client)
+
+
+def _client(address: str) -> Client:
+    """A client that has connected within `CONNECT_SECONDS`, or is closed again."""
+    from distributed import Client
+
+    class Bounded(Client):  # type: ignore[misc]
+        # Dask's own timeout leaves out the wait for what listens there to say who it is.
+        def start(self, **options: Any) -> None:
+            try:
+                super().start(callback_timeout=CONNECT_SECONDS, **options)
+            except BaseException:
+                _close(self)
+                raise
+
+    return Bounded(address, timeout=CONNECT_SECONDS, set_as_default=False)
+
+
+def _close(client: Client) -> None:
+    with contextlib.suppress(OSError):
+        client.close(timeout=5)
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Loggers silenced that tell of every lost connection: what matters is raised here."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no scheduler answers ({error})",
-            where=address,
-            remedy="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
-        ) from None
-    try:
-        yield Cluster(client, address)
+        yield
     finally:
-        with contextlib.suppress(OSError, TimeoutError):
-            client.close(timeout=5)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class Cluster:
@@ -141,11 +177,12 @@ class Cluster:
         try:
             while True:
                 wanted = _AHEAD * max(1, self.threads()) - hand_out.open
-                hand_out.give(list(itertools.islice(jobs, max(0, wanted))))
-                if not hand_out.open:
+                following = list(itertools.islice(jobs, max(0, wanted)))
+                if not following and not hand_out.open:
                     return
                 if self._client.status != "running":
                     raise self._gone()
+                hand_out.give(following)
                 yield from hand_out.take(_POLL_SECONDS)
         except _SchedulerLostError:
             raise self._gone() from None
@@ -260,11 +297,15 @@ def _failure(error: BaseException) -> ClusterError:
     if isinstance(error, KilledWorker):
         return ClusterError(
             f"workers died of it again and again ({error.last_worker.address} last)",
-            remedy="give workers more memory, or fewer threads each",
+            remedy=_MORE_MEMORY,
         )
     if isinstance(error, DeadtokensError):
         raise error
+    remedy = "install the same deadtokens on workers and scheduler as here"
+    if isinstance(error, MemoryError):
+        remedy = _MORE_MEMORY
+    elif isinstance(error, OSError):
+        remedy = "see to the machine of that worker, and run the same command again"
     raise ClusterError(
-        f"a worker cannot do this ({type(error).__name__}: {error})",
-        remedy="install the same deadtokens on workers and scheduler as here",
+        f"a worker cannot do this ({type(error).__name__}: {one_line(error)})", remedy=remedy
     ) from error

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.device.choice import DeviceName, choose_device, pick
-from deadtokens.errors import SelectionError
+from deadtokens.device.choice import DeviceName, choose_device, pick, take_the_cpu
+from deadtokens.errors import DeviceError, SelectionError
+from deadtokens.listening import listener
 from deadtokens.remote import draw_remotely
 from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.scheduler import Cluster, connected
@@ -93,19 +94,19 @@ def simulate(
         KeyboardInterrupt: On Ctrl-C, after the trials finished so far are on disk.
         ClusterError: The cluster is gone, or its workers cannot do the work; what was finished is
             on disk.
-        DeviceError: The device is not there, or one trial does not fit into its memory.
+        DeviceError: The device is not there or fails, or one trial does not fit into its memory.
         SourceError: A part vanished meanwhile.
     """
     workers = max(1, cluster.threads()) if cluster else workers or os.cpu_count() or 1
     wanted = [n_trials] * len(sweep.sigmas) if isinstance(n_trials, int) else n_trials
-    missing = {i: run.missing(i, count) for i, count in enumerate(wanted)}
+    missing = run.missing_of_each(wanted)
     report(0)
     if cluster:
         units = _units(sweep, missing, workers, part_trials)
         done = draw_remotely(cluster, sweep, run, units, device, report)
     else:
         done = _draw_here(sweep, run, missing, workers, device, part_trials, report)
-    if any(run.missing(i, count) for i, count in enumerate(wanted)):
+    if any(run.missing_of_each(wanted).values()):
         raise missing_parts(run)
     return done
 
@@ -123,11 +124,24 @@ def _draw_here(
     for index in _for_device(sweep, missing, device):
         simulator = pick(sweep.cloud(index), sweep.spec, "direct", device, workers)
         if simulator.on_device:
-            ranges = {index: missing.pop(index)}
-            units = _units(sweep, ranges, 1, part_trials, simulator)
-            done += _draw_in_threads(sweep, run, units, 1, lambda n: report(done + n), simulator)  # noqa: B023
+            ranges = missing.pop(index)
+            units = _units(sweep, {index: ranges}, 1, part_trials, simulator)
+
+            def told(n: int, before: int = done) -> None:
+                report(before + n)
+
+            try:
+                done += _draw_in_threads(sweep, run, units, 1, told, simulator)
+            except DeviceError as error:
+                take_the_cpu(device, error)
+                missing[index] = run.missing(index, sum(ranges[-1]))
+                done += _trials(ranges) - _trials(missing[index])
     units = _units(sweep, missing, workers, part_trials)
     return done + _draw_in_threads(sweep, run, units, workers, lambda n: report(done + n))
+
+
+def _trials(ranges: list[tuple[int, int]]) -> int:
+    return sum(count for _, count in ranges)
 
 
 def _for_device(
@@ -205,7 +219,7 @@ def _units(
 def _part_size(simulator: Simulator, ranges: list[tuple[int, int]], workers: int) -> int:
     """Trials that take some seconds, and few enough that every worker has some."""
     seconds = max(_trial_seconds(simulator, ranges[0][0]), 1e-6)
-    share = math.ceil(sum(count for _, count in ranges) / workers)
+    share = math.ceil(_trials(ranges) / workers)
     return max(1, min(_PART_TRIALS, share, round(_PART_SECONDS / seconds)))
 
 
@@ -254,7 +268,7 @@ def sweep(
         n_tokens: Tokens of a trial.
         trials: Trials of each sigma.
         run: The run folder.
-        workers: Threads; all cores by default.
+        workers: Threads; all cores by default. None with a scheduler.
         device: As for `simulate`.
         scheduler: Address of a Dask scheduler whose workers draw the trials instead.
         options: As for `plan`.
@@ -264,12 +278,27 @@ def sweep(
         FormatError: An unknown format, or values that would overflow it.
         OutputError: The folder cannot be written.
         ClusterError: The scheduler cannot be reached, or its workers cannot do the work.
+        DeviceError: The device is not there or fails, or one trial does not fit into its memory.
     """
     values = [float(sigmas)] if isinstance(sigmas, (int, float)) else [float(s) for s in sigmas]
     planned = plan(centroid, values, n_tokens, **options)
     if trials < 1:
         raise SelectionError(f"{trials} trials", remedy="give at least one")
+    if scheduler is None:
+        choose_device(device)  # before anything is written
+    elif workers is not None:
+        raise SelectionError("both workers and a scheduler", remedy="give one of them")
     folder = RunFolder.create(Path(run), planned.specification(), planned.centroid)
     with folder.locked(), connected(scheduler) as cluster:
-        simulate(planned, folder, trials, workers=workers, device=device, cluster=cluster)
+        missing = folder.missing_of_each([trials] * len(values)).values()
+        with listener().work("trials", sum(map(_trials, missing))) as report:
+            simulate(
+                planned,
+                folder,
+                trials,
+                workers=workers,
+                device=device,
+                cluster=cluster,
+                report=report,
+            )
         return finish(planned, folder)

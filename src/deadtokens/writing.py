@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
 import re
+import secrets
 import shlex
 import stat
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,37 +28,82 @@ from deadtokens.files import AnyArray, load_metadata
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` only once it is complete and on disk.
 
+    Until then it has a name that nobody else takes, and is locked, which shows that its writer
+    lives: a lock goes with the process that holds it.
+
     Raises:
         OutputError: The folder cannot be written, or the disk is full.
     """
     path = check_place(path)
-    temporary = path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _temporary(path.parent) as (temporary, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
     except OSError as error:
         raise OutputError(
             f"cannot be written ({error.strerror or error})",
             where=path,
             remedy="free space or choose another place",
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
-def writer_lives(temporary: Path) -> bool:
-    """Whether the process that made a temporary file of `replacing` is there on this machine."""
-    try:
-        os.kill(int(temporary.name.split(".")[1]), 0)
-    except (ValueError, IndexError, OverflowError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    while True:
+        path = folder / f".{secrets.token_hex(8)}.tmp"
+        with path.open("xb") as file:
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Before it was locked it may have been taken for an abandoned one.
+            if path.exists():
+                try:
+                    yield path, file
+                finally:
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
+                return
+
+
+def remove_abandoned(temporary: Path) -> None:
+    """Remove a temporary file of `replacing` unless a process holds it, on whatever machine.
+
+    Where the file system has no locks it stays.
+    """
+    with contextlib.suppress(OSError), temporary.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temporary.unlink()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, a file in it; the system frees it if the process dies.
+
+    Args:
+        folder: The folder.
+        what: What is written there, in words.
+
+    Raises:
+        OutputError: Another process holds it, or there can be none.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context((folder / "lock").open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another process is writing {what}",
+                where=folder,
+                remedy="wait for it, or choose another folder with -o",
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"this folder cannot be locked ({error.strerror or error})",
+                where=folder,
+                remedy="choose one that can be written, on a file system with locks, with -o",
+            ) from None
+        yield
 
 
 def check_place(path: Path) -> Path:

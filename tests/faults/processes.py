@@ -29,10 +29,11 @@ Event = Literal["launch", "folder", "part", "finishing"]
 
 def sweep_command(centroid: Path, run: Path | str, *more: str) -> list[str]:
     """A sweep of some seconds in 48 parts."""
+    threads = () if "--scheduler" in more else ("--workers", "16")
     return [
         *(*PROGRAM, "sweep", "--centroid", str(centroid)),
         *("--sigma", ",".join(map(repr, SIGMAS)), "--tokens", "200", "--trials", str(TRIALS)),
-        *("--seed", "3", "--workers", "16", "-o", str(run), *more),
+        *("--seed", "3", *threads, "-o", str(run), *more),
     ]
 
 

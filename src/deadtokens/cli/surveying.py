@@ -48,6 +48,8 @@ def survey(
     from deadtokens.survey import write_survey
     from deadtokens.writing import make_folder
 
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("the scheduler's workers read", param_hint="--workers")
     if output is not None:
         make_folder(output)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from enum import StrEnum
@@ -108,6 +109,8 @@ def sweep(
     from deadtokens.writing import shell_line
 
     started = time.perf_counter()
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("the scheduler's workers draw", param_hint="--workers")
     if trials < 1:
         raise SelectionError(f"{trials} trials", remedy="give at least one")
     if scheduler is None:
@@ -136,8 +139,7 @@ def sweep(
             pictures = write_figures(run.path / "figures", planned, totals)
     tables.sweep_tables(totals)
     held = sum(len(of_sigma.rows) for of_sigma in totals)
-    written = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
-    tables.sweep_closing(planned, held, drawn, seconds, written)
+    tables.sweep_closing(planned, held, drawn, seconds, _bytes_in(run.path))
     for name in ("trials.csv", "summary.csv", "elements.npz"):
         path = run.path / name
         display.message(f"wrote {path}: {display.size(path.stat().st_size)}")
@@ -191,6 +193,18 @@ def sample(
     display.message(f"wrote {output}: tokens {tokens:,} x {cloud.d:,} {format}, {size}")
 
 
+def _bytes_in(folder: Path) -> int:
+    """Bytes of all files in a folder; other processes may be writing and removing some."""
+    import os
+
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(place, name).stat().st_size
+    return total
+
+
 def _simulate(
     planned: Sweep,
     run: RunFolder,
@@ -205,7 +219,8 @@ def _simulate(
     from deadtokens.cli import display
     from deadtokens.sweep import estimate, simulate
 
-    lacking = sum(count for i in range(len(planned.sigmas)) for _, count in run.missing(i, trials))
+    missing = run.missing_of_each([trials] * len(planned.sigmas))
+    lacking = sum(count for ranges in missing.values() for _, count in ranges)
     wanted = trials * len(planned.sigmas)
     long = False
     if lacking:

@@ -74,7 +74,8 @@ def pick(
 
     Raises:
         SelectionError: An unknown name.
-        DeviceError: The device is not there, torch is not installed, or its numbers differ.
+        DeviceError: The device is not there or fails, torch is not installed, or its numbers
+            differ.
     """
     chosen = choose_device(device)
     on_host = Simulator(cloud, spec, sampler)
@@ -91,10 +92,19 @@ def pick(
         on_device = DeviceSimulator(cloud, spec, where, threads=workers)
         return on_device if device != "auto" or _faster(on_device, on_host, workers) else on_host
     except DeviceError as error:
-        if device != "auto":
-            raise
-        warnings.warn(f"{error}: the CPU draws", RuntimeWarning, stacklevel=2)
+        take_the_cpu(device, error)
         return on_host
+
+
+def take_the_cpu(device: str, error: DeviceError) -> None:
+    """Warn that the CPU draws in place of a device that failed.
+
+    Raises:
+        DeviceError: The one given, if the device was asked for by name.
+    """
+    if device != "auto":
+        raise error
+    warnings.warn(f"{error}: the CPU draws", RuntimeWarning, stacklevel=3)
 
 
 def _faster(on_device: DeviceSimulator, on_host: Simulator, workers: int) -> bool:

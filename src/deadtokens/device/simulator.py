@@ -64,6 +64,9 @@ class DeviceSimulator(Simulator):
         device: Where.
         threads: Of the host, for its part; all cores by default.
         batch: Trials at once, to begin with; by default as many as memory has room for.
+
+    Raises:
+        DeviceError: The driver fails.
     """
 
     on_device = True
@@ -82,14 +85,21 @@ class DeviceSimulator(Simulator):
         self._threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads)
         self._tile_bytes = _TILE_BYTES
+        try:
+            self._load(batch)
+        except RuntimeError as error:  # of torch or a driver
+            raise _failed(device, error) from error
+
+    def _load(self, batch: int | None) -> None:
+        """Put on the device what all trials need."""
+        cloud, device, lattice = self.cloud, self.device, self._lattice
         self.batch = batch or max(1, min(_BATCH_AT_MOST, _budget(device) // self._trial_bytes()))
         self._multipliers = coefficients(cloud.active.size, device)
         self._draw: DeviceDraw | None = None
         if cloud.active.size and cloud.noise != "laplace" and has_float64(device):
-            n, seed = spec.n_tokens, spec.seed
+            n, seed = self.spec.n_tokens, self.spec.seed
             self._draw = DeviceDraw(cloud, n, seed, device, self._pool, self._threads)
         self._loops = loops(device)
-        lattice = self._lattice
         self._device_lattice = None if lattice is None else torch.from_numpy(lattice).to(device)
 
     def peak_bytes(self) -> int:
@@ -132,8 +142,8 @@ class DeviceSimulator(Simulator):
             return self._measure(trials)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
-                raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise _failed(self.device, error) from error
+            reason = _first_line(error)
         # Here the exception, and with it what it kept on the device, is gone.
         self._shrink(reason)
         return None
@@ -147,7 +157,7 @@ class DeviceSimulator(Simulator):
             n, a = self.spec.n_tokens, self.cloud.active.size
             raise DeviceError(
                 f"one trial of {n:,} tokens in {a:,} active dimensions does not fit ({reason})",
-                where=self.device,
+                where=str(self.device),
                 remedy="use --device cpu",
             )
         if self.device.type == "cuda":
@@ -214,6 +224,16 @@ def _budget(device: torch.device) -> int:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + kept) // 2
     return _HOST_BUDGET
+
+
+def _failed(device: torch.device, error: RuntimeError | MemoryError) -> DeviceError:
+    return DeviceError(
+        f"it fails ({_first_line(error)})", where=str(device), remedy="use --device cpu"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _out_of_memory(error: BaseException) -> bool:
