@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test faults device slow browser check format docs examples pictures benchmark clean
+.PHONY: demo test faults device slow browser check format docs examples pictures package benchmark clean
 
 # Does the simple story fit? A study of both built-in clusters; it ends with the pages' paths.
 demo: $(VENV)/.run
@@ -51,6 +51,10 @@ examples: $(VENV)/.dev
 
 pictures: $(VENV)/.dev
 	$(BIN)/python docs/pictures.py
+
+# What a stranger gets: built, installed in a clean environment, used there.
+package: $(VENV)/.dev
+	$(BIN)/python tools/check_package.py
 
 benchmark: $(VENV)/.benchmark
 	PYTHONPATH=tools $(BIN)/python benchmarks/census.py

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from program import Program, Result, call
 
 from deadtokens.sources import Matrix, open_matrix
 
@@ -54,3 +55,14 @@ def read_only_folder() -> Iterator[Path]:
         os.seteuid(user)
         folder.chmod(0o755)
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def deadtokens(capsys: pytest.CaptureFixture[str]) -> Program:
+    """Runs the program in this process."""
+
+    def result(*arguments: object) -> Result:
+        status = call(*arguments)
+        return Result(status, *capsys.readouterr())
+
+    return result

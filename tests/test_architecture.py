@@ -21,6 +21,7 @@ ORDER = [
     "files",
     "writing",
     "listening",
+    "showing",
     "kernels",
     "sources",
     "tokens",
@@ -35,6 +36,7 @@ ORDER = [
     "keep",
     "diff",
     "noise",
+    "arguments",
     "cloud",
     "sampling",
     "elements",
@@ -69,6 +71,8 @@ ORDER = [
     "report",
     "study",
     "cli",
+    "notebook",
+    "progress",
     "__main__",
 ]
 
@@ -112,7 +116,7 @@ def test_order_lists_every_module() -> None:
 
 def test_modules_stay_readable() -> None:
     for path in modules():
-        assert len(path.read_text().splitlines()) <= 420, f"{path.name}: one job?"
+        assert len(path.read_text().splitlines()) <= 400, f"{path.name}: one job?"
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from containers import AnyArray, write_header, write_npy_header, write_tensors
+from program import Program, Result
 from safetensors.numpy import load_file
 
 from deadtokens import __version__
-from deadtokens.cli import run
 from deadtokens.statistics import COLUMNS
 
 PROGRAM = str(Path(sys.executable).with_name("deadtokens"))
@@ -57,32 +57,6 @@ QWEN = {
     "largest_component_density": "1.000",
     "global_density": "1.000",
 }
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Program: TypeAlias = Callable[..., Result]
-
-
-@pytest.fixture
-def deadtokens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Runs the program in this process, ending as the interpreter would end it."""
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["deadtokens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        if isinstance(code, str):
-            return Result(1, out, f"{err}{code}\n")
-        return Result(code or 0, out, err)
-
-    return call
 
 
 def process(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from program import Program
 
 import deadtokens as dt
-from deadtokens.cli import run
 
 COLUMNS = (
     "sigma,coinciding_pairs,n_unique,n_unique_se,n_singletons,n_singletons_se,n_black_holes,"
@@ -23,31 +22,18 @@ CENTROID = (np.random.default_rng(1).standard_t(4.5, 200) * 3e-3).astype(np.floa
 # Exact; estimated; no pair left; hardly any token touches.
 SIGMAS = [1e-9, 3.5e-8, 1e-5, 1e-2]
 
-Theory = Callable[..., tuple[int | str | None, str, str]]
-
 
 @pytest.fixture
-def theory(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Theory:
-    """Runs the command on the centroid; exit status or message, stdout, stderr."""
+def theory(deadtokens: Program, tmp_path: Path) -> Program:
+    """Runs the command on the centroid."""
     np.save(tmp_path / "centroid.npy", CENTROID)
-
-    def call(*arguments: object) -> tuple[int | str | None, str, str]:
-        always = ["deadtokens", "theory", "--centroid", str(tmp_path / "centroid.npy")]
-        monkeypatch.setattr(sys, "argv", [*always, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
+    return partial(deadtokens, "theory", "--centroid", tmp_path / "centroid.npy")
 
 
 SPEC = ("--tokens", 300, "--sigma", ",".join(map(str, SIGMAS)))
 
 
-def test_the_table_labels_what_is_estimated(theory: Theory) -> None:
+def test_the_table_labels_what_is_estimated(theory: Program) -> None:
     status, out, err = theory(*SPEC)
     lines = out.splitlines()
     assert status == 0
@@ -61,7 +47,7 @@ def test_the_table_labels_what_is_estimated(theory: Theory) -> None:
     assert "+- a standard error" in lines[5]
 
 
-def test_json_and_csv_hold_the_same_as_python(theory: Theory, tmp_path: Path) -> None:
+def test_json_and_csv_hold_the_same_as_python(theory: Program, tmp_path: Path) -> None:
     path = tmp_path / "folder" / "theory.csv"
     status, out, err = theory(*SPEC, "--json", "-o", path)
     assert status == 0
@@ -84,7 +70,7 @@ def test_json_and_csv_hold_the_same_as_python(theory: Theory, tmp_path: Path) ->
     assert rows[1]["n_unique_se"]
 
 
-def test_options_reach_the_model(theory: Theory) -> None:
+def test_options_reach_the_model(theory: Program) -> None:
     options = {"noise": "laplace", "format": "float16", "intermediate": "exact"}
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     status, out, _ = theory(
@@ -97,7 +83,7 @@ def test_options_reach_the_model(theory: Theory) -> None:
     assert 0 < found["touching_probability"] == wanted.touching_probability < 1
 
 
-def test_solving_prints_sigma_and_the_range(theory: Theory) -> None:
+def test_solving_prints_sigma_and_the_range(theory: Program) -> None:
     status, out, _ = theory("--tokens", 300, "--solve", "n_unique=13")
     assert status == 0
     lines = out.splitlines()
@@ -127,12 +113,11 @@ def test_solving_prints_sigma_and_the_range(theory: Theory) -> None:
     ],
 )
 def test_errors_are_one_line_with_a_remedy(
-    theory: Theory, arguments: tuple[str, ...], texts: tuple[str, ...]
+    theory: Program, arguments: tuple[str, ...], texts: tuple[str, ...]
 ) -> None:
-    message, out, _ = theory("--tokens", 300, *arguments)
-    assert isinstance(message, str)
-    assert out == ""
-    assert message.startswith("error: ")
-    assert "\n" not in message
+    result = theory("--tokens", 300, *arguments)
+    assert result.status == 1
+    assert result.out == ""
+    assert "\n" not in result.message
     for text in texts:
-        assert text in message
+        assert text in result.message

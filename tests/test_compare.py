@@ -10,7 +10,6 @@ import csv
 import json
 import math
 import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from program import Program, call
 from scipy import stats
 
 import deadtokens as dt
-from deadtokens.cli import run as run_program
 from deadtokens.compare import (
     COMPARISON_COLUMNS,
     JOINT,
@@ -627,11 +626,10 @@ def test_unfinished_runs_name_the_command(
     with pytest.raises(SelectionError, match=r"no trials yet for sigma 1e-08, 0.0001; finish"):
         compare(run, measured)
     command = str(raised.value.remedy).partition(": ")[2].replace("1000", "30")
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
     monkeypatch.setattr("deadtokens.pictures.write_figures", lambda *_: [])  # takes seconds
-    with pytest.raises(SystemExit) as ended:
-        run_program()
-    assert not ended.value.code
+    program, *words = shlex.split(command)
+    assert program == "deadtokens"
+    assert call(*words) == 0
     assert [at.trials for at in compare(run, measured).sigmas] == [30, 30, 30]
 
 
@@ -668,24 +666,9 @@ def test_damaged_parts_are_named(measured: Measurement, tmp_path: Path) -> None:
 # --- the command ---
 
 
-@pytest.fixture
-def program(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[object, str, str]]:
-    def call(*arguments: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deadtokens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_program()
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
-def test_tables(
-    program: Callable[..., tuple[object, str, str]], finished: RunFolder, file: Path
-) -> None:
-    status, out, err = program("compare", finished.path, file)
-    assert not status
+def test_tables(deadtokens: Program, finished: RunFolder, file: Path) -> None:
+    status, out, err = deadtokens("compare", finished.path, file)
+    assert status == 0
     assert "nothing written: add -o DIR" in err
     lines = out.splitlines()
     for name in STATISTICS:
@@ -701,24 +684,22 @@ def test_tables(
 
 
 def test_never_seen_is_printed_as_a_bound(
-    program: Callable[..., tuple[object, str, str]], tmp_path: Path, measured: Measurement
+    deadtokens: Program, tmp_path: Path, measured: Measurement
 ) -> None:
     sweep(CENTROID, OWN, N_TOKENS, 99, tmp_path / "run")
     write_measurement(
         tmp_path / "m.csv",
         Measurement({**measured.row, "n_components": 2}, "", None, None),
     )
-    _, out, _ = program("compare", tmp_path / "run", tmp_path / "m.csv")
+    _, out, _ = deadtokens("compare", tmp_path / "run", tmp_path / "m.csv")
     line = next(line for line in out.splitlines() if line.startswith("  n_components"))
     assert " ".join(line.split()) == "n_components 2 1, always - <= 0.01 - 100 never seen"
     assert "rejected  never seen" not in out  # one sigma: no table of sigmas
     assert "smallest joint statistic" not in out
 
 
-def test_json_holds_everything(
-    program: Callable[..., tuple[object, str, str]], finished: RunFolder, file: Path
-) -> None:
-    facts = json.loads(program("compare", finished.path, file, "--json")[1])
+def test_json_holds_everything(deadtokens: Program, finished: RunFolder, file: Path) -> None:
+    facts = json.loads(deadtokens("compare", finished.path, file, "--json")[1])
     comparison = compare(finished, file)
     assert facts["best_sigma"] == OWN
     for held, at in zip(facts["sigmas"], comparison.sigmas, strict=True):
@@ -729,30 +710,31 @@ def test_json_holds_everything(
 
 
 def test_the_file_is_written_and_nothing_else_lost(
-    program: Callable[..., tuple[object, str, str]], finished: RunFolder, file: Path, tmp_path: Path
+    deadtokens: Program, finished: RunFolder, file: Path, tmp_path: Path
 ) -> None:
-    status, _, err = program("compare", finished.path, file, "-o", tmp_path / "new" / "out")
-    assert not status
+    status, _, err = deadtokens("compare", finished.path, file, "-o", tmp_path / "new" / "out")
+    assert status == 0
     assert "comparison.csv: 84 rows x 16 columns," in err
     with (tmp_path / "new" / "out" / "comparison.csv").open() as held:
         assert len(list(csv.reader(held))) == 85
     own = tmp_path / "comparison.csv"
     file.rename(own)
     content = own.read_bytes()
-    status, _, _ = program("compare", finished.path, own, "-o", tmp_path)
-    assert "a file that is read" in str(status)
+    result = deadtokens("compare", finished.path, own, "-o", tmp_path)
+    assert "a file that is read" in result.message
     assert own.read_bytes() == content
 
 
 def test_bad_input_ends_in_one_line(
-    program: Callable[..., tuple[object, str, str]], finished: RunFolder, tmp_path: Path, file: Path
+    deadtokens: Program, finished: RunFolder, tmp_path: Path, file: Path
 ) -> None:
     for arguments in (
         (finished.path, tmp_path / "nothing.csv"),
         (tmp_path, file),
         (finished.path, finished.path / "trials.csv"),
     ):
-        status, out, _ = program("compare", *arguments)
-        assert str(status).startswith("error: ")
-        assert "\n" not in str(status)
-        assert out == ""
+        result = deadtokens("compare", *arguments)
+        assert result.status == 1
+        assert result.message
+        assert "\n" not in result.message
+        assert result.out == ""

@@ -17,7 +17,7 @@ HEADING = re.compile(r"^## (\d+)\. .*$", re.MULTILINE)
 TAG = re.compile(r"\\tag\{(\d+)\.(\d+)\}")
 # As code and page write it: "equation N", "equations N, N and N", "(N)", "(N to N)".
 NUMBER = r"[1-9]\d?\.[1-9]\d?"
-CITED = re.compile(rf"(?:\bequations? |\()({NUMBER}(?:(?:, | to | and ){NUMBER})*)\b(?![.\d·])")
+CITED = re.compile(rf"(?:\bequations? |\()({NUMBER}(?:(?:, | to | and ){NUMBER})*)\b(?!\.?\d|·)")
 SECTION = re.compile(r"docs/method\.md,(?: section)? (\d+)\b")
 
 Number = tuple[int, int]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from containers import write_tensors
+from program import Program
 from scipy.special import ndtri
 from scipy.stats import binom
 from snowballs import snowball_from_values
@@ -21,7 +20,6 @@ from snowballs import snowball_from_values
 import deadtokens as dt
 from deadtokens import likelihood
 from deadtokens.census import census, rows_nearby, snowball_of
-from deadtokens.cli import run
 from deadtokens.errors import SelectionError
 from deadtokens.files import load_array, load_metadata
 from deadtokens.fit import Fit, fit
@@ -464,23 +462,6 @@ def test_rows_nearby_are_the_cluster_s_others() -> None:
     assert rows_nearby(*duplicates(values)) == alone - 1
 
 
-Command = Callable[..., tuple[int | str, str, str]]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs `deadtokens fit`; exit status or message, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int | str, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deadtokens", "fit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
-
-
 def strict(text: str) -> dict[str, object]:
     facts = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no strict JSON"))
     assert isinstance(facts, dict)
@@ -492,9 +473,9 @@ def planted_file(folder: Path) -> Path:
     return write_tensors(folder / "model.safetensors", {"wte.weight": values.astype(np.float16)})
 
 
-def test_duplicates_of_a_larger_cluster_are_warned_of(command: Command, tmp_path: Path) -> None:
+def test_duplicates_of_a_larger_cluster_are_warned_of(deadtokens: Program, tmp_path: Path) -> None:
     path = planted_file(tmp_path)
-    status, out, err = command(path, "--json", "--rows", "duplicates")
+    status, out, err = deadtokens("fit", path, "--json", "--rows", "duplicates")
     assert status == 0
     assert "warning: these rows were chosen because they coincide" in err
     assert "222 other rows lie as close. Choose all of them with --mask" in err
@@ -502,14 +483,16 @@ def test_duplicates_of_a_larger_cluster_are_warned_of(command: Command, tmp_path
     mask = np.zeros(800, dtype=np.bool_)
     mask[200:500] = True
     np.save(tmp_path / "mask.npy", mask)
-    status, out, err = command(path, "--json", "--mask", tmp_path / "mask.npy")
+    status, out, err = deadtokens("fit", path, "--json", "--mask", tmp_path / "mask.npy")
     assert status == 0
     assert "warning" not in err
     assert strict(out)["sigma"] == pytest.approx(whisper().sigma, rel=SAME)
 
 
-def test_json_and_files(command: Command, tmp_path: Path) -> None:
-    status, out, err = command("builtin:whisper-tiny.en", "--json", "-o", tmp_path / "fit")
+def test_json_and_files(deadtokens: Program, tmp_path: Path) -> None:
+    status, out, err = deadtokens(
+        "fit", "builtin:whisper-tiny.en", "--json", "-o", tmp_path / "fit"
+    )
     assert status == 0
     facts, found = strict(out), whisper()
     assert list(facts)[:3] == ["sigma", "sigma_low", "sigma_high"]
@@ -542,37 +525,39 @@ def test_json_and_files(command: Command, tmp_path: Path) -> None:
         assert [float(line[name]) for line in lines] == getattr(found, name).tolist()
     assert sum(int(line["occupied"]) > 1 for line in lines) == 28
     # Once more over its own files.
-    assert command("builtin:whisper-tiny.en", "--json", "-o", folder)[0] == 0
+    assert deadtokens("fit", "builtin:whisper-tiny.en", "--json", "-o", folder)[0] == 0
 
 
-def test_foreign_files_are_not_lost(command: Command, tmp_path: Path) -> None:
+def test_foreign_files_are_not_lost(deadtokens: Program, tmp_path: Path) -> None:
     place = tmp_path / "centroid.safetensors"
     write_tensors(place, {"centroid": np.ones(3, dtype=np.float32)})
     before = place.read_bytes()
-    message, out, _ = command("builtin:whisper-tiny.en", "-o", tmp_path)
-    assert isinstance(message, str)
-    assert out == ""
-    assert "not a result of this program" in message
+    result = deadtokens("fit", "builtin:whisper-tiny.en", "-o", tmp_path)
+    assert result.status == 1
+    assert result.out == ""
+    assert "not a result of this program" in result.message
     assert place.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["centroid.safetensors"]
 
 
-def test_where_nothing_varies_the_command_gives_the_limit(command: Command, tmp_path: Path) -> None:
+def test_where_nothing_varies_the_command_gives_the_limit(
+    deadtokens: Program, tmp_path: Path
+) -> None:
     rows = np.tile(normal_centre(30), (50, 1)).astype(ml_dtypes.bfloat16)
     path = write_tensors(tmp_path / "model.safetensors", {"wte.weight": rows})
-    status, out, _ = command(path, "--rows", "all")
+    status, out, _ = deadtokens("fit", path, "--rows", "all")
     assert status == 0
     found = fit_rows(rows.astype(np.float32))
     assert f"0, and below {found.sigma_high:.4g} (95 % limit)" in out
-    status, out, _ = command(path, "--rows", "all", "--json", "-o", tmp_path / "fit")
+    status, out, _ = deadtokens("fit", path, "--rows", "all", "--json", "-o", tmp_path / "fit")
     assert status == 0
     facts = strict(out)
     assert (facts["sigma"], facts["sigma_low"]) == (0, 0)
     assert facts["sigma_high"] == found.sigma_high
 
 
-def test_the_table_names_what_sigma_hangs_on(command: Command) -> None:
-    status, out, err = command("builtin:qwen3-4b")
+def test_the_table_names_what_sigma_hangs_on(deadtokens: Program) -> None:
+    status, out, err = deadtokens("fit", "builtin:qwen3-4b")
     assert status == 0
     assert "interval         none, because the model is rejected" in out
     assert "without all that skip cells, 2, 5, 9, 12: sigma 2.9" in out
@@ -581,13 +566,12 @@ def test_the_table_names_what_sigma_hangs_on(command: Command) -> None:
     assert "warning" not in err
 
 
-def test_errors_are_one_line(command: Command, tmp_path: Path) -> None:
+def test_errors_are_one_line(deadtokens: Program, tmp_path: Path) -> None:
     path = write_tensors(
         tmp_path / "model.safetensors", {"wte.weight": np.zeros((50, 8), dtype=np.float16)}
     )
-    message, out, _ = command(path, "--rows", "all")
-    assert isinstance(message, str)
-    assert out == ""
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    assert "zero in every row" in message
+    result = deadtokens("fit", path, "--rows", "all")
+    assert result.status == 1
+    assert result.out == ""
+    assert "\n" not in result.message
+    assert "zero in every row" in result.message

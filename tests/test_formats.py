@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import ml_dtypes
@@ -20,9 +22,11 @@ from deadtokens.formats import (
     Codes,
     Format,
     Intermediate,
+    _blocks,
     convert,
     effective_format,
     get_format,
+    is_exact,
 )
 
 SMALL = [BFLOAT16, FLOAT16, FLOAT8_E4M3FN, FLOAT8_E5M2]
@@ -108,6 +112,45 @@ def test_both_zeros_have_ordinal_zero(fmt: Format) -> None:
     assert np.array_equal(fmt.ordinals(zeros), [0, 0])
     assert np.array_equal(np.signbit(fmt.values(zeros)), [False, True])
     assert fmt.codes(np.array([0]))[0] == 0
+
+
+@every_format
+def test_ordinals_may_be_of_a_narrow_type(fmt: Format) -> None:
+    narrow = np.array([-7, 0, 7], dtype=np.int16)
+    assert np.array_equal(fmt.codes(narrow), fmt.codes(narrow.astype(np.int64)))
+    assert np.array_equal(fmt.values_of(narrow), fmt.values(fmt.codes(narrow)))
+
+
+@every_format
+def test_codes_may_be_of_either_byte_order(fmt: Format) -> None:
+    codes = fmt.codes(np.array([1, -1, fmt.max_ordinal]))
+    swapped = codes.astype(codes.dtype.newbyteorder())
+    assert np.array_equal(fmt.values(swapped), fmt.values(codes))
+
+
+def test_values_of_float32_are_its_codes_looked_at() -> None:
+    codes = FLOAT32.codes(np.arange(9))
+    assert np.shares_memory(FLOAT32.values(codes), codes)
+
+
+def test_signalling_nan_is_rounded_without_a_warning() -> None:
+    signalling = np.array([0x7F80_0001, 0xFF80_0001], dtype=np.uint32).view(np.float32)
+    for fmt in FORMATS.values():
+        assert np.isnan(fmt.values(fmt.round(signalling))).all()
+
+
+@every_format
+def test_one_number_out_of_place_among_others_is_refused(fmt: Format) -> None:
+    codes = fmt.round(np.array([1.0, np.nan], dtype=np.float32))
+    with pytest.raises(FormatError, match="1 NaN"):
+        fmt.ordinals(codes)
+    with pytest.raises(FormatError, match="no ULP"):
+        fmt.ulp(codes)
+    beyond = np.array([1, fmt.max_ordinal + 2])
+    with pytest.raises(FormatError, match=f"ordinal {fmt.max_ordinal + 2} is beyond"):
+        fmt.codes(beyond)
+    with pytest.raises(FormatError, match=f"ordinal {fmt.max_ordinal + 2} has no"):
+        fmt.boundaries(beyond)
 
 
 @every_format
@@ -301,6 +344,8 @@ def test_ordinals_without_a_cell_above_have_no_boundary(fmt: Format) -> None:
 
 
 def test_names_of_formats() -> None:
+    assert list(FORMATS) == ["bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2"]
+    assert all(fmt.name == name for name, fmt in FORMATS.items())
     assert [get_format(name) for name in FORMATS] == list(FORMATS.values())
     with pytest.raises(FormatError, match=r"unknown storage format 'fp4'.*bfloat16"):
         get_format("fp4")
@@ -326,9 +371,27 @@ def test_effective_format_of_float32_storage(values: list[float], expected: Form
     codes = np.array([values], dtype=np.float32).view(np.uint32)
     assert effective_format(codes, FLOAT32) is expected
     converted = convert(codes, FLOAT32, expected)
+    assert converted.dtype == expected.code_dtype
     assert np.array_equal(
         expected.values(converted), np.array([values], dtype=np.float32), equal_nan=True
     )
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_one_inexact_number_in_a_large_array_counts(row: int) -> None:
+    """The rows are as long as the blocks in which they are looked at, and converted."""
+    codes = np.zeros((3, 1 << 22), dtype=np.uint32)
+    codes[row, -1] = FLOAT32.round(np.array([1 + 2**-10], dtype=np.float32))[0]
+    assert not is_exact(codes, FLOAT32, BFLOAT16)
+    assert effective_format(codes, FLOAT32) is FLOAT16
+    converted = convert(codes, FLOAT32, FLOAT16)
+    assert np.array_equal(np.flatnonzero(converted), [(row + 1 << 22) - 1])
+    assert is_exact(np.delete(codes, row, axis=0), FLOAT32, BFLOAT16)
+
+
+def test_formats_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        BFLOAT16.name = "other"  # type: ignore[misc]
 
 
 @every_small_format
@@ -336,3 +399,21 @@ def test_other_storage_is_its_own_format(fmt: Format) -> None:
     codes = np.zeros((2, 2), dtype=fmt.code_dtype)
     assert effective_format(codes, fmt) is fmt
     assert convert(codes, fmt, fmt) is codes
+
+
+@pytest.mark.parametrize(
+    ("shape", "ends"),
+    [
+        ((5, 1 << 21), [0, 2, 4, 6]),
+        ((2, 3, 1 << 20), [0, 1, 2]),
+        ((2, 1 << 23), [0, 1, 2]),
+        (((1 << 22) + 1,), [0, 1 << 22, 1 << 23]),
+        ((3, 0), [0, 1 << 22]),
+        ((0, 3), [0]),
+    ],
+)
+def test_large_arrays_are_looked_at_four_million_numbers_at_a_time(
+    shape: tuple[int, ...], ends: list[int]
+) -> None:
+    codes = np.broadcast_to(np.uint16(0), shape)
+    assert list(_blocks(codes)) == [slice(*pair) for pair in itertools.pairwise(ends)]

@@ -561,7 +561,7 @@ def test_types_that_the_package_does_not_dequantise(tmp_path: Path, kind: str) -
     raw = random_rows(kind, 4)
     path = write_gguf(tmp_path / "a.gguf", {WEIGHT: quantised(kind, raw)})
     found = inspect(path)
-    assert [(c.tensor.dtype, c.readable) for c in found.candidates] == [(kind, False)]
+    assert [c.tensor.dtype for c in found.candidates] == [kind]
     assert found.choice is None
     assert found.refusal is not None
     assert f"has dtype {kind}, which the gguf package cannot dequantise" in found.refusal
@@ -594,7 +594,7 @@ def test_big_endian_numbers_are_refused_plainly(tmp_path: Path) -> None:
     tensor = Tensor("F32", (3, 4), numbers.tobytes())
     path = write_gguf(tmp_path / "a.gguf", {WEIGHT: tensor}, order=">")
     found = inspect(path)
-    assert [(c.tensor.dtype, c.readable) for c in found.candidates] == [("F32 (big-endian)", False)]
+    assert [c.tensor.dtype for c in found.candidates] == ["F32 (big-endian)"]
     with pytest.raises(SourceError, match=r"has dtype F32 \(big-endian\), which is not supported"):
         dt.open_matrix(path)
 

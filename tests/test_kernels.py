@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,19 +184,6 @@ def test_compiled_kernel_equals_its_plain_twin(name: str) -> None:
                 assert np.array_equal(left, right)
         tried += 1
     assert tried == 40
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_twins_have_the_same_arguments(name: str) -> None:
-    twin = inspect.signature(getattr(plain, name))
-    assert list(inspect.signature(KERNELS[name].py_func).parameters) == list(twin.parameters)
-
-
-def test_every_twin_has_a_kernel() -> None:
-    functions = inspect.getmembers(plain, inspect.isfunction)
-    public = {name for name, f in functions if f.__module__ == plain.__name__ and name[0] != "_"}
-    assert public == set(KERNELS)
-    assert plain.BLOCK == pairs.BLOCK
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

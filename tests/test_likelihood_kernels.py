@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -17,7 +16,6 @@ from deadtokens.kernels import plain_likelihood as plain
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-TWINS = ("log_likelihoods", "log_unsplits", "centres")
 
 # Of |log L|: rounding leaves some 1e-15 of it, the first term dropped of a tail beyond 36 standard
 # deviations 12 / 36^8 = 4e-12.
@@ -201,20 +199,3 @@ def test_two_wide_cells_are_proportional_to_sigma() -> None:
     for sigma, result in zip((1e-3, 1e-2), found, strict=True):
         kernels.log_likelihoods(*arguments, sigma, result)
     assert found[1][0] - found[0][0] == pytest.approx(math.log(10), abs=1e-9)
-
-
-# The twins themselves.
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_twins_have_the_same_arguments(name: str) -> None:
-    twin = inspect.signature(getattr(plain, name))
-    assert list(inspect.signature(getattr(kernels, name).py_func).parameters) == list(
-        twin.parameters
-    )
-
-
-def test_every_twin_has_a_kernel() -> None:
-    functions = inspect.getmembers(plain, inspect.isfunction)
-    public = {name for name, f in functions if f.__module__ == plain.__name__ and name[0] != "_"}
-    assert public == set(TWINS)

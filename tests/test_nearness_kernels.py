@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ from snowballs import generated_rows
 from deadtokens.formats import FORMATS, Format
 from deadtokens.kernels import nearness as kernels
 from deadtokens.kernels import plain_nearness as plain
-
-TWINS = ("distances", "project")
 
 
 def outputs(n: int) -> tuple[Any, ...]:
@@ -71,15 +68,3 @@ def test_known_distances() -> None:
     assert squared.tolist() == [0, 5, 5]
     assert steps.tolist() == [0, 0x4000, 0x4000]
     assert zero.tolist() == [False, False, True]
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_twins_have_the_same_arguments(name: str) -> None:
-    kernel = inspect.signature(getattr(kernels, name).py_func)
-    assert list(kernel.parameters) == list(inspect.signature(getattr(plain, name)).parameters)
-
-
-def test_every_kernel_has_a_twin() -> None:
-    compiled = {name for name, f in vars(kernels).items() if hasattr(f, "py_func")}
-    public = {name for name, f in inspect.getmembers(plain, inspect.isfunction) if name[0] != "_"}
-    assert compiled == public == set(TWINS)

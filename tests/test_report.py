@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from program import Program
 from report_folders import make_run
 
-from deadtokens.cli import run as run_program
 from deadtokens.errors import DeadtokensError, SelectionError, SourceError
 from deadtokens.report.chartkit import log_axis
 from deadtokens.report.drawing import embedded
-from deadtokens.report.findings import gather
+from deadtokens.report.gathering import gather
 from deadtokens.report.layout import nearest_links, positions, touching_pairs
 from deadtokens.report.opening import opening
 from deadtokens.report.rendering import charts, render, write_report
@@ -338,24 +338,15 @@ def test_no_run_no_page(tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
-def test_the_command(
-    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def call(*arguments: object) -> object:
-        monkeypatch.setattr("sys.argv", ["deadtokens", "report", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_program()
-        return ended.value.code
-
-    assert call(copy, "-o", copy / "page.pdf") == (
+def test_the_command(copy: Path, deadtokens: Program) -> None:
+    assert deadtokens("report", copy, "-o", copy / "page.pdf").message == (
         f"error: {copy / 'page.pdf'}: not an .html file; name one with -o FILE.html"
     )
-    assert call(copy, "--measured", copy / "nothing.csv") == (
+    assert deadtokens("report", copy, "--measured", copy / "nothing.csv").message == (
         f"error: {copy / 'nothing.csv'}: cannot be read (No such file or directory)"
     )
-    capsys.readouterr()
-    assert call(copy) in (0, None)
-    out, err = capsys.readouterr()
+    status, out, err = deadtokens("report", copy)
+    assert status == 0
     assert out.startswith("Does the story fit? Yes.\nThe story fits:")
     assert re.fullmatch(rf"wrote {re.escape(str(copy / 'report.html'))}: \d\.\d MB\n", err)
     assert (copy / "report.html").read_text().startswith("<!doctype html>")

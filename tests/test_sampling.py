@@ -5,9 +5,11 @@ Distributions are tested in statistical/test_samplers.py.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from deadtokens.sampling import (
     OccupancySampler,
     choose_sampler,
     complete_counts,
+    distinct_rows,
+    occupancy_table,
     sample,
     stream_key,
 )
@@ -349,3 +353,167 @@ def test_cell_counts_and_element_totals_agree() -> None:
 def test_importing_the_package_does_not_load_numba() -> None:
     code = "import sys, deadtokens, deadtokens.cloud; sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the choice of sampler, and the occupancy sampler's table ---
+
+
+def expected_choice(cloud: Cloud, n: int) -> str:
+    """The costs of docs/method.md, section 7, dimension by dimension."""
+    table = cloud.table
+    if table is None:
+        return "direct"
+    groups, work = 1.0, 0.0
+    for k in np.argsort(table.leave, kind="stable"):
+        probabilities = table.probabilities[table.first[k] : table.first[k + 1]].tolist()
+        occupied = sum(-math.expm1(n * math.log1p(-p)) if p < 1 else 1.0 for p in probabilities)
+        groups = min(groups * max(occupied, 1.0), float(n))
+        leave = float(table.leave[k])
+        work += min(8 * n * leave, 10 * groups) + 0.2 * min(groups, n * leave * groups)
+    return "occupancy" if work <= n * table.leave.size else "direct"
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 50, 2100, 10**9])
+@pytest.mark.parametrize("d", [1, 12, 40])
+def test_the_choice_changes_where_the_costs_say(n: int, d: int) -> None:
+    """Compared on both sides of the sigma at which it changes, close enough to tell small costs."""
+    centroid = student_centroid(d)
+    low, high = 1e-8, 1e-4
+    expected = [expected_choice(Cloud(centroid, sigma), n) for sigma in (low, high)]
+    for _ in range(16):
+        middle = math.sqrt(low * high)
+        if expected_choice(Cloud(centroid, middle), n) == expected[0]:
+            low = middle
+        else:
+            high = middle
+    for sigma in (1e-8, low / 1.05, low, high, high * 1.05, 1e-4):
+        cloud = Cloud(centroid, sigma)
+        assert choose_sampler(cloud, n) == expected_choice(cloud, n)
+
+
+def test_many_dimensions_have_more_groups_than_a_number_holds() -> None:
+    cloud = Cloud(student_centroid(), 1e-6)
+    assert choose_sampler(cloud, 10**6) == expected_choice(cloud, 10**6)
+
+
+@pytest.mark.parametrize("d", [1, 30, 80])
+def test_the_occupancy_table_orders_dimensions_and_cells(d: int) -> None:
+    cloud = Cloud(student_centroid(d), 1e-6)
+    cells, table = cloud.table, occupancy_table(cloud)
+    assert cells is not None
+    assert cells.leave.size > 0
+    np.testing.assert_array_equal(table.column, np.argsort(cells.leave, kind="stable"))
+    np.testing.assert_array_equal(table.leave, np.sort(cells.leave))
+    np.testing.assert_allclose(table.hazard, -np.log1p(-table.leave), rtol=1e-15)
+    np.testing.assert_array_equal(table.modal, cells.ordinals[cells.modal])
+    seen = []
+    for step, k in enumerate(table.column.tolist()):
+        mine = slice(*table.first[step : step + 2])
+        probability = cells.probabilities[table.cell[mine]]
+        assert (np.diff(probability) <= 0).all()
+        np.testing.assert_array_equal(table.ordinal[mine], cells.ordinals[table.cell[mine]])
+        np.testing.assert_allclose(
+            table.cumulative[mine], np.cumsum(probability) / probability.sum(), rtol=1e-12
+        )
+        rest = [probability[i:].sum() for i in range(probability.size)]
+        np.testing.assert_allclose(table.share[mine], probability / rest, rtol=1e-12)
+        assert table.cumulative[mine][-1] == table.share[mine][-1] == 1
+        others = set(range(*cells.first[k : k + 2])) - {int(cells.modal[k])}
+        assert set(table.cell[mine].tolist()) == others
+        seen += table.cell[mine].tolist()
+    assert len(seen) == cells.ordinals.size - cells.leave.size
+
+
+def test_equal_dimensions_stay_in_order() -> None:
+    table = occupancy_table(Cloud([1.0] * 2000, 2.0**-9))
+    np.testing.assert_array_equal(table.column, np.arange(2000))
+    chance = Cloud([1.0], 2.0**-9).table
+    assert chance is not None
+    np.testing.assert_array_equal(table.leave, np.full(2000, chance.leave[0]))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+def test_distinct_rows_are_those_of_the_literal_way(dtype: Any) -> None:
+    extreme = np.iinfo(dtype).max
+    rows = np.random.default_rng(5).choice([-extreme, -2, -1, 0, 1, extreme], (90, 3)).astype(dtype)
+    vectors, populations, inverse = distinct_rows(rows)
+    np.testing.assert_array_equal(vectors[inverse], rows)
+    places = {row: i for i, row in reversed(list(enumerate(map(tuple, rows.tolist()))))}
+    assert [tuple(row) for row in vectors.tolist()] == sorted(places, key=places.__getitem__)
+    np.testing.assert_array_equal(populations, np.bincount(inverse))
+    assert 1 < len(vectors) < 90
+
+
+def test_of_distinct_rows_nothing_is_copied() -> None:
+    rows = np.arange(12, dtype=np.int16).reshape(4, 3)
+    assert distinct_rows(rows)[0] is rows
+
+
+@pytest.mark.parametrize("sigma", [1e-7, 3e-3])
+def test_the_first_trial_and_seed_42_are_drawn_by_default(sigma: float) -> None:
+    cloud = Cloud(student_centroid(60), sigma)
+    expected = sample(cloud, 20, trial=0, seed=42)
+    np.testing.assert_array_equal(sample(cloud, 20).codes, expected.codes)
+    direct_rows = DirectSampler(cloud, 20).draw(0)
+    np.testing.assert_array_equal(DirectSampler(cloud, 20, seed=42).draw(0), direct_rows)
+    if cloud.table is not None:
+        chunks = (
+            OccupancySampler(cloud, 20).draw(0, 1),
+            OccupancySampler(cloud, 20, seed=42).draw(0, 1),
+        )
+        np.testing.assert_array_equal(chunks[0].ordinals, chunks[1].ordinals)
+        with pytest.raises(FrozenInstanceError):
+            chunks[0].first_trial = 1  # type: ignore[misc]
+        assert chunks[0].first_trial == 0
+    seeded = sample(cloud, 20, trial=1, seed=7)
+    again = sample(cloud, 20, trial=1, seed=7, sampler=choose_sampler(cloud, 20))
+    np.testing.assert_array_equal(seeded.codes, again.codes)
+    assert set(map(bytes, seeded.codes)) != set(map(bytes, expected.codes))
+
+
+def test_direct_samples_know_the_vector_of_each_token() -> None:
+    cloud = Cloud(student_centroid(5), 1e-6)
+    drawn = sample(cloud, 40, sampler="direct")
+    assert drawn.row_ids is not None
+    assert drawn.row_vectors is not None
+    np.testing.assert_array_equal(drawn.row_ids, np.arange(40))
+    tokens = cloud.format.codes(DirectSampler(cloud, 40).draw(0))
+    np.testing.assert_array_equal(drawn.codes[drawn.row_vectors][:, cloud.active], tokens)
+    unordered = sample(cloud, 40, sampler="occupancy")
+    assert unordered.row_ids is None
+    assert unordered.row_vectors is None
+
+
+def test_counting_can_start_anew() -> None:
+    cloud = Cloud(student_centroid(40), 1e-6)
+    sampler = OccupancySampler(cloud, 200)
+    sampler.draw(0, 3)
+    sampler.forget()
+    assert sampler.trials == 0
+    assert not sampler.cell_counts().any()
+    sampler.draw(5, 1)
+    other = OccupancySampler(cloud, 200, table=occupancy_table(cloud))
+    other.draw(5, 1)
+    np.testing.assert_array_equal(sampler.cell_counts(), other.cell_counts())
+    assert sampler.cell_counts().sum() == 200 * cloud.active.size
+
+
+def test_the_last_seed_and_trial_are_drawn() -> None:
+    cloud = Cloud(student_centroid(20), 1e-6)
+    last = sample(cloud, 20, trial=2**64 - 1, seed=2**64 - 1)
+    assert last.populations.sum() == 20
+    for too_large in ({"trial": 2**64}, {"seed": 2**64}):
+        with pytest.raises(SelectionError, match=next(iter(too_large))):
+            sample(cloud, 20, **too_large)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("noise", "kurtosis", "error"),
+    [("gaussian", 3, 0.1), ("laplace", 6, 0.6), ("uniform", 1.8, 0.03)],
+)
+def test_direct_draws_have_the_noise_asked_for(noise: Any, kurtosis: float, error: float) -> None:
+    """Errors are some five times those of 100,000 draws."""
+    cloud = Cloud([0.0] * 50, 1.0, noise=noise, format="float32")
+    drawn = FORMATS["float32"].values_of(DirectSampler(cloud, 2000).draw(0)).astype(np.float64)
+    assert np.mean(drawn**2) == pytest.approx(1, abs=0.04)
+    assert np.mean(drawn**4) / np.mean(drawn**2) ** 2 == pytest.approx(kurtosis, abs=error)

@@ -9,17 +9,17 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import h5py
 import ml_dtypes
 import numpy as np
 import pytest
 from containers import AnyArray, write_tensors
+from program import Program
 from reference import reference_default_epsilon, reference_row, reference_ulp_distances
 
 from deadtokens import saved_trials
-from deadtokens.cli import run
 from deadtokens.cloud import Cloud
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import StoredTensor
@@ -36,35 +36,6 @@ from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, measure
 from deadtokens.sweep import sweep
 
 EPSILON = 2.0**-13
-INTEGERS = {"max_ulp", "median_ulp"}
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Program: TypeAlias = Callable[..., Result]
-
-
-@pytest.fixture
-def deadtokens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Runs the program in this process."""
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["deadtokens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return (
-            Result(1, out, f"{err}{code}\n")
-            if isinstance(code, str)
-            else Result(code or 0, out, err)
-        )
-
-    return call
 
 
 def some_trials(dtype: Any = ml_dtypes.bfloat16, n_trials: int = 6, seed: int = 3) -> AnyArray:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
 from importlib import resources
+from inspect import signature
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,15 @@ import deadtokens as dt
 from deadtokens.errors import SelectionError
 from deadtokens.formats import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, FORMATS, Format
 from deadtokens.snowball import Snowball
-from deadtokens.statistics import COLUMNS, EXACT_LIMIT, FURTHER_COLUMNS, TOPOLOGY, measure
+from deadtokens.statistics import (
+    COLUMNS,
+    EXACT_LIMIT,
+    FURTHER_COLUMNS,
+    TOPOLOGY,
+    Measurement,
+    _Geometry,
+    measure,
+)
 
 SEEDS = range(400)
 NUMBERS = (*COLUMNS, "epsilon", "touching", "max_ulp", "mean_ulp", "median_ulp")
@@ -349,3 +359,133 @@ def test_float8_distances() -> None:
     values = np.array([[448, 0.5], [-448, 0.5]], np.float32)
     row = measure(snowball_from_values(values, FLOAT8_E4M3FN), epsilon=2.0).row
     assert (row["max_l_inf"], row["max_ulp"]) == (448, 252)
+
+
+# --- what a measurement says of itself ---
+
+
+def blocks_of(values: list[list[float]], quantised: str = "Q8_0") -> Snowball:
+    """A snowball of numbers that were quantised, one row to each of the vectors."""
+    codes = np.array(values, np.float32).view(np.uint32)
+    return Snowball(codes, np.ones(len(codes), np.int64), FLOAT32, quantised=quantised)
+
+
+def test_the_origin_of_epsilon_is_said_in_words() -> None:
+    varying = snowball_from_values(
+        np.array([[1.0, 3.0, -0.5], [1.0, 2.0, 0.0]], np.float32), FLOAT16
+    )
+    still = snowball_from_values(np.array([[1.0, -3.0]], np.float32), FLOAT16)
+    assert measure(varying, epsilon=1.0).epsilon_origin == "given"
+    assert measure(varying).epsilon_origin == (
+        "float16 ULP of 3, the largest |value| in dimension 1 (of largest range)"
+    )
+    assert measure(still).epsilon_origin == (
+        "float16 ULP of 3, the largest |value| in dimension 1 "
+        "(where it is largest, as nothing varies)"
+    )
+
+
+def test_quantised_numbers_have_no_ulp() -> None:
+    """The smallest step of the dimension of largest range is 0.25; the first one's is smaller."""
+    measured = measure(blocks_of([[0.0, 1.0], [0.1, 1.25], [0.0, 3.0]]))
+    assert measured.row["epsilon"] == 0.25
+    assert measured.epsilon_origin == (
+        "smallest difference of two values in dimension 1 (of largest range), as Q8_0 numbers "
+        "have no ULP"
+    )
+    assert measured.row["max_l_inf"] == 8
+    assert measured.row["format"] == "Q8_0"
+    assert {measured.row[f"{kind}_ulp"] for kind in ("max", "mean", "median")} == {None}
+    assert measured.lacking.startswith("max_ulp, mean_ulp and median_ulp are blank, and sigma")
+    assert "Q8_0 numbers lie on no fixed lattice" in measured.lacking
+    assert measure(snowball_from_values(np.eye(2, dtype=np.float32), BFLOAT16)).lacking == ""
+
+
+def test_quantised_numbers_past_the_limit_have_no_ulp_either() -> None:
+    measured = measure(blocks_of([[0.0], [1.0], [3.0]]), exact_limit=2)
+    assert measured.estimated
+    assert {value for name, value in measured.row.items() if "_ulp" in name} == {None}
+
+
+@pytest.mark.parametrize(
+    ("values", "epsilon", "origin"),
+    [
+        ([0.5, -2.5], 2.5, "largest |value|, in dimension 1 (nothing varies)"),
+        ([0.0, 0.0], 1.0, "1, as all values are 0 (nothing varies)"),
+    ],
+)
+def test_one_quantised_vector_has_its_largest_value_as_epsilon(
+    values: list[float], epsilon: float, origin: str
+) -> None:
+    measured = measure(blocks_of([values]))
+    assert (measured.row["epsilon"], measured.epsilon_origin) == (epsilon, origin)
+
+
+def test_results_cannot_be_changed() -> None:
+    measured = measure(snowball_from_values(np.eye(3, dtype=np.float32), BFLOAT16))
+    with pytest.raises(FrozenInstanceError):
+        measured.row = {}  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        measured.connectivity.complete_at = 0.0  # type: ignore[misc, union-attr]
+    assert Measurement({}, "", None, None).lacking == ""
+
+
+# --- limits ---
+
+
+def test_the_limit_itself_is_exact() -> None:
+    snowball = snowball_from_values(np.arange(5, dtype=np.float32)[:, None], BFLOAT16)
+    assert not measure(snowball, exact_limit=5).estimated
+    assert measure(snowball, exact_limit=4).estimated
+    assert signature(measure).parameters["exact_limit"].default == 20_000
+
+
+def test_equal_vectors_among_others_are_refused() -> None:
+    codes = np.array([[1, 2], [3, 4], [1, 2]], np.uint16)
+    with pytest.raises(SelectionError, match="equal"):
+        measure(Snowball(codes, np.ones(3, np.int64), BFLOAT16), epsilon=1.0)
+
+
+def test_a_touching_distance_beyond_float32_touches_all() -> None:
+    snowball = snowball_from_values(np.array([[-3e38], [3e38]], np.float32), FLOAT32)
+    assert measure(snowball, epsilon=1.0, touching=1e300).row["global_density"] == 1
+
+
+def test_sampled_pairs_are_literal_distances() -> None:
+    """Pairs of distinct vectors, each pair as likely; their distances one by one."""
+    values = wide_cloud(70)
+    snowball = snowball_from_values(values, BFLOAT16)
+    distances, steps = _Geometry(snowball).sampled_pairs()
+    values = BFLOAT16.values(snowball.codes)
+    ordinals = BFLOAT16.ordinals(snowball.codes)
+    random = np.random.Generator(np.random.PCG64(0))
+    left, right = random.integers(0, 70, 100_000), random.integers(0, 69, 100_000)
+    right += right >= left
+    assert np.array_equal(distances, np.abs(values[left] - values[right]).max(axis=1))
+    assert np.array_equal(steps, np.abs(ordinals[left] - ordinals[right]).max(axis=1))
+    assert steps.min() > 0
+
+
+def test_overflowing_distances_past_the_limit_are_infinite() -> None:
+    values = np.array([[-3e38], [3e38], [0]], np.float32)
+    row = measure(snowball_from_values(values, FLOAT32), epsilon=1.0, exact_limit=2).row
+    assert row["max_l_inf"] == row["mean_l_inf"] == np.inf
+
+
+@pytest.mark.parametrize(("rank", "components"), [(63, 8), (64, 8), (65, None)])
+def test_sixty_four_dimensions_decide(rank: int, components: int | None) -> None:
+    """All but one dimension tell the first vector from the others and no more."""
+    values = np.zeros((8, 80), np.float32)
+    values[0] = np.where(np.arange(80) < rank - 1, 100, 1)
+    values[:, 79] = np.arange(8)
+    snowball = Snowball(values.view(np.uint32), np.ones(8, np.int64), FLOAT32)
+    row = measure(snowball, epsilon=1.0, touching=0.5, exact_limit=4).row
+    assert row["n_components"] == components
+
+
+def test_of_equally_wide_dimensions_the_first_decide() -> None:
+    values = np.zeros((8, 2000), np.float32)
+    values[7] = 7
+    values[:, 63] = np.arange(8)
+    snowball = Snowball(values.view(np.uint32), np.ones(8, np.int64), FLOAT32)
+    assert measure(snowball, epsilon=1.0, touching=0.5, exact_limit=4).row["n_components"] == 8

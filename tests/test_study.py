@@ -8,20 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
 from containers import write_tensors
+from program import Program, Result, call
 from safetensors.numpy import load
 
 import deadtokens as dt
-from deadtokens.cli import run
 from deadtokens.runs import RunFolder
 from deadtokens.study import study
 
@@ -34,40 +33,6 @@ FILES = {
     "cluster/thresholds.csv", "fit/fit.json", "fit/dimensions.csv", "fit/centroid.safetensors",
     "figures/sigma.svg", "figures/populations.svg", "figures/elements.svg",
 }  # fmt: skip
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Program: TypeAlias = Callable[..., Result]
-
-
-def call(*arguments: object) -> int:
-    """Runs the program in this process; returns its status, a message printed as Python would."""
-    given = sys.argv
-    sys.argv = ["deadtokens", *map(str, arguments)]
-    try:
-        run()
-    except SystemExit as ended:
-        if isinstance(ended.code, str):
-            sys.stderr.write(f"{ended.code}\n")
-            return 1
-        return ended.code or 0
-    finally:
-        sys.argv = given
-    raise AssertionError("the program does not end")
-
-
-@pytest.fixture
-def deadtokens(capsys: pytest.CaptureFixture[str]) -> Program:
-    def result(*arguments: object) -> Result:
-        status = call(*arguments)
-        return Result(status, *capsys.readouterr())
-
-    return result
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from centroids import student
 from scipy import stats
 
 from deadtokens.cloud import Cloud
@@ -25,10 +26,6 @@ THEORY = import_module("deadtokens.theory")  # `deadtokens.theory` is the functi
 Numbers = npt.NDArray[np.float64]
 COUNTED = ("n_unique", "n_singletons", "n_black_holes", "black_hole_population")
 DTYPES: dict[str, npt.DTypeLike] = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-
-
-def student(d: int, scale: float, seed: int) -> Numbers:
-    return np.random.default_rng(seed).standard_t(4.5, d) * scale
 
 
 def halfway(d: int, sigmas: float) -> Numbers:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from centroids import student
 from scipy import stats
 
 from deadtokens import touching as touching_module
@@ -25,10 +26,6 @@ from deadtokens.touching import (
 )
 
 Numbers = npt.NDArray[np.float64]
-
-
-def student(d: int, seed: int, scale: float = 2.5e-3) -> Numbers:
-    return np.random.default_rng(seed).standard_t(4.5, d) * scale
 
 
 @pytest.mark.parametrize("limit", [1e-45, 2.0**-133, 3e-9, 2.0**-8, 0.3, 1.0, 1 - 2.0**-24, 500.0])
@@ -85,10 +82,10 @@ def by_pairs_of_cells(cloud: Cloud, touching: float) -> float:
 @pytest.mark.parametrize(
     ("centroid", "sigma", "name"),
     [
-        (student(8, 1), 2e-6, "bfloat16"),
-        (student(3, 2), 8e-6, "bfloat16"),
+        (student(8, 2.5e-3, 1), 2e-6, "bfloat16"),
+        (student(3, 2.5e-3, 2), 8e-6, "bfloat16"),
         ((0.7, -0.9, 1.1), 0.01, "bfloat16"),
-        (student(5, 3), 4e-6, "float16"),
+        (student(5, 2.5e-3, 3), 4e-6, "float16"),
         ((0.1, 0.0, -1.0), 0.05, "float8_e4m3fn"),
         ((0.0, 3.0), 0.3, "float8_e5m2"),
     ],
@@ -118,7 +115,7 @@ def test_quadratures_are_unbiased_and_know_their_error(
 ) -> None:
     # Over 60 seeds: chi-square of the distances from the exact value, 1e-4 for each noise. With 6
     # dimensions an error has some 42 degrees of freedom, which widens the chi-square a little.
-    centroid, sigma, touching = student(6, 4), 3e-5, 4e-5
+    centroid, sigma, touching = student(6, 2.5e-3, 4), 3e-5, 4e-5
     exact = touching_probability(Cloud(centroid, sigma, noise=noise), touching)[0]
     without_table(monkeypatch)
     monkeypatch.setattr(touching_module, "_POINTS", 1)  # the fewest points
@@ -130,7 +127,7 @@ def test_quadratures_are_unbiased_and_know_their_error(
 
 
 def test_more_points_make_smaller_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    centroid, sigma, touching = student(6, 4), 3e-5, 4e-5
+    centroid, sigma, touching = student(6, 2.5e-3, 4), 3e-5, 4e-5
     without_table(monkeypatch)
     cloud = Cloud(centroid, sigma)
     many = touching_probability(cloud, touching)[1]
@@ -152,11 +149,11 @@ def literal_share(cloud: Cloud, touching: float, pairs: int, seed: int) -> float
 @pytest.mark.parametrize(
     ("centroid", "sigma", "touching", "name"),
     [
-        (student(8, 1), 2e-6, 1e-6, "bfloat16"),
-        (student(30, 5), 3e-4, 8e-4, "bfloat16"),
-        (student(40, 7, 3e-3), 1e-2, 3e-2, "bfloat16"),
+        (student(8, 2.5e-3, 1), 2e-6, 1e-6, "bfloat16"),
+        (student(30, 2.5e-3, 5), 3e-4, 8e-4, "bfloat16"),
+        (student(40, 3e-3, 7), 1e-2, 3e-2, "bfloat16"),
         ((1.0, 1e-3), 3e-3, 3e-3, "float32"),
-        (student(20, 8), 1e-3, 3e-3, "float16"),
+        (student(20, 2.5e-3, 8), 1e-3, 3e-3, "float16"),
     ],
 )
 def test_tokens_touch_as_often_as_expected(
@@ -173,24 +170,24 @@ def test_tokens_touch_as_often_as_expected(
 
 
 def test_a_reach_below_touching_is_certain() -> None:
-    assert log_touching_probability(Cloud(student(500, 9), 1e-7), 1e-3) == (0.0, 0.0)
-    assert log_touching_probability(Cloud(student(500, 9), 0.0), 1e-30) == (0.0, 0.0)
+    assert log_touching_probability(Cloud(student(500, 2.5e-3, 9), 1e-7), 1e-3) == (0.0, 0.0)
+    assert log_touching_probability(Cloud(student(500, 2.5e-3, 9), 0.0), 1e-30) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("sigma", [1e-4, 2e-4, 4e-4, 1e-3])
 def test_no_chance_is_taken_as_nothing_before_it_is(
     sigma: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cloud = Cloud(student(1500, 10), sigma)
+    cloud = Cloud(student(1500, 2.5e-3, 10), sigma)
     quick = vanishes(cloud, 4e-4)
     monkeypatch.setattr(touching_module, "vanishes", lambda *_: False)
     log_chance, _ = log_touching_probability(cloud, 4e-4)
     assert not quick or log_chance == -math.inf
-    assert touching_probability(Cloud(student(1500, 10), 0.1), 4e-4) == (0.0, 0.0)
+    assert touching_probability(Cloud(student(1500, 2.5e-3, 10), 0.1), 4e-4) == (0.0, 0.0)
 
 
 def test_lengths_are_those_of_a_sweep() -> None:
-    centroid = student(20, 12)
+    centroid = student(20, 2.5e-3, 12)
     for epsilon, touching in ((None, None), (3e-5, None), (None, 7e-5), (3e-5, 7e-5)):
         spec = plan(centroid, [1e-7], 10, epsilon=epsilon, touching=touching).spec
         found = lengths(centroid, "bfloat16", epsilon, touching)

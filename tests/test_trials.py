@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from centroids import student
 from reference import reference_row
 
 from deadtokens.cloud import Cloud
@@ -12,11 +13,6 @@ from deadtokens.kernels import separation
 from deadtokens.sampling import SamplerName, distinct_rows, sample
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, Simulator, TrialSpec
-
-
-def student(d: int, scale: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.random.default_rng(d).standard_t(4.5, d) * scale
-
 
 CLOUDS = {
     "few vectors": (Cloud(student(30, 2.5e-3), 1e-8), 80, None),

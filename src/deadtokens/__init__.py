@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deadtokens.inventory import Inventory, take_inventory
     from deadtokens.keep import keep_map
     from deadtokens.marginals import Marginals, marginals
+    from deadtokens.progress import progress
     from deadtokens.runs import RunFolder, open_run
     from deadtokens.sampling import sample
     from deadtokens.saved_trials import MeasuredTrials, SavedTrials, measure_trials, open_trials
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from deadtokens.sweep import sweep
     from deadtokens.theory import Expectation, theory
     from deadtokens.tokens import Labels, label_rows
+    from deadtokens.verdict import Verdict, judge
 
 __version__ = "0.1.0"
 
@@ -61,10 +63,13 @@ _MODULES = {
     "get_format": "formats",
     "independence": "independence",
     "inspect": "sources",
+    "judge": "verdict",
+    "Verdict": "verdict",
     "marginals": "marginals",
     "measure": "statistics",
     "open_matrix": "sources",
     "open_run": "runs",
+    "progress": "progress",
     "sample": "sampling",
     "snowball_of": "census",
     "solve": "solving",
@@ -115,6 +120,7 @@ __all__ = [
     "Solution",
     "Study",
     "Surveyed",
+    "Verdict",
     "__version__",
     "census",
     "compare",
@@ -124,6 +130,7 @@ __all__ = [
     "get_format",
     "independence",
     "inspect",
+    "judge",
     "keep_map",
     "label_rows",
     "marginals",
@@ -133,6 +140,7 @@ __all__ = [
     "open_model",
     "open_run",
     "open_trials",
+    "progress",
     "sample",
     "snowball_of",
     "solve",

@@ -15,6 +15,7 @@ from deadtokens.formats import Codes, convert, effective_format
 from deadtokens.kernels import rows as kernels
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array, UInt64Array
 from deadtokens.rows import MadeRows, RowChoice, RowCodes
+from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix
 
@@ -26,7 +27,7 @@ NOT_FINITE = -1  # stands for "in no group" in `Census.first`
 
 
 @dataclass(frozen=True)
-class Census:
+class Census(Shown):
     """Which rows of a matrix are equal.
 
     Attributes:
@@ -44,13 +45,18 @@ class Census:
     def __repr__(self) -> str:
         return (
             f"<Census of {self.n_rows:,} rows: {self.n_unique:,} distinct vectors, "
-            f"{self.n_black_holes:,} black holes with {int(self.group_population.sum()):,} rows>"
+            f"{self.n_black_holes:,} black holes with {self.black_hole_population:,} rows>"
         )
 
     @property
     def n_black_holes(self) -> int:
         """Vectors that two or more rows share."""
         return int(self.group_first.size)
+
+    @property
+    def black_hole_population(self) -> int:
+        """Rows in black holes."""
+        return int(self.group_population.sum())
 
     @property
     def n_rows(self) -> int:
@@ -90,9 +96,12 @@ class Census:
 
 
 def census(matrix: Matrix) -> Census:
-    """Find the groups of equal rows over every row of a matrix.
+    """Find the groups of equal rows over every row of a matrix (docs/method.md, section 2).
 
     Quantised rows are equal when the numbers they stand for are.
+
+    Args:
+        matrix: V x d; hashed in blocks on all cores, O(V d), never copied as a whole.
     """
     layout = matrix.format.sign_bit, matrix.format.max_ordinal
     if matrix.quantised is None:

@@ -194,7 +194,7 @@ def inventory_facts(
         "n_dimensions": matrix.n_dimensions,
         "n_unique": found.n_unique,
         "n_black_holes": found.n_black_holes,
-        "black_hole_population": int(found.group_population.sum()),
+        "black_hole_population": found.black_hole_population,
         "equal_as_stored": _raw_facts(taken.raw),
         "not_finite": found.not_finite.tolist(),
         "zero_rows": int(search.zero.sum()),

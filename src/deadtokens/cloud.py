@@ -1,7 +1,7 @@
 """The null model: noise around a centroid, rounded to a format, as probabilities of cells.
 
 Notation (docs/method.md, section 6). A token's value in dimension k is round(c[k] + z) with z of
-standard deviation sigma[k], so it falls into the cell of ordinal j with probability
+standard deviation sigma[k], so it falls into the cell of ordinal j with probability (equation 6.1)
 
     p[k, j] = F((b[k, j] - c[k]) / sigma[k]) - F((b[k, j - 1] - c[k]) / sigma[k])
 
@@ -11,8 +11,8 @@ its *modal* (most likely) cell is all but certain, and *active* otherwise.
 
 What is dropped: inactive dimensions count as certain, and cells beyond the *cut* as impossible.
 Either costs at most two tails, and a tail is `TAIL` / d, so that a token's distribution is within
-2 TAIL of the stated one in total variation, and a trial of n tokens within 2 TAIL n, which is below
-1e-12 for every n that can be drawn (`Cloud.dropped`).
+2 TAIL of the stated one in total variation, and a trial of n tokens within 2 TAIL n (equation
+6.2), which is below 1e-12 for every n that can be drawn (`Cloud.dropped`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from deadtokens.arguments import checked_centroid, checked_sigma
 from deadtokens.errors import FormatError, SelectionError
 from deadtokens.formats import Float64Array, Format, Intermediate, Ordinals, get_format
 from deadtokens.noise import Noise, interval_probabilities, reach, squared_density, upper_tail
+from deadtokens.showing import Shown
 
 IndexArray: TypeAlias = npt.NDArray[np.int64]
 OrdinalArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]
@@ -63,7 +65,7 @@ class CellTable:
     leave: Float64Array
 
 
-class Cloud:
+class Cloud(Shown):
     """Noise around a centroid, rounded: a product of discrete distributions, one per dimension.
 
     Args:
@@ -103,8 +105,8 @@ class Cloud:
         self.noise: Noise = noise
         self.intermediate: Intermediate = intermediate
         self.format: Format = get_format(format)
-        self.centroid: Float64Array = _read_only(_checked_centroid(centroid, intermediate))
-        self.sigma: Float64Array = _read_only(_checked_sigma(sigma, self.centroid.size))
+        self.centroid: Float64Array = _read_only(checked_centroid(centroid, intermediate))
+        self.sigma: Float64Array = _read_only(checked_sigma(sigma, self.centroid.size))
         self.check(1)
         home = self._home()
         below = self.format.boundaries(home - 1, intermediate)
@@ -120,6 +122,14 @@ class Cloud:
         if self.table is not None:
             modal[self.active] = self.table.ordinals[self.table.modal]
         self.modal: OrdinalArray = _read_only(modal)
+
+    def __repr__(self) -> str:
+        low, high = self.sigma.min(), self.sigma.max()
+        sigma = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        return (
+            f"<Cloud: {self.noise} noise of sigma {sigma} in {self.d:,} dimensions, "
+            f"{self.active.size:,} of them active, {self.format.name}>"
+        )
 
     @property
     def d(self) -> int:
@@ -351,50 +361,3 @@ def blocks(sizes: IndexArray) -> list[slice]:
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     array.flags.writeable = False
     return array
-
-
-def _real(values: npt.ArrayLike, name: str) -> Float64Array:
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind in "cOUSMmb":
-            raise TypeError(f"dtype {array.dtype}")
-        return np.array(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise SelectionError(
-            f"not real numbers ({error})", where=name, remedy="give floating-point numbers"
-        ) from None
-
-
-def _checked_centroid(centroid: npt.ArrayLike, intermediate: Intermediate) -> Float64Array:
-    values = _real(centroid, "centroid")
-    if values.ndim != 1 or values.size == 0:
-        raise SelectionError(
-            f"shape {values.shape}", where="centroid", remedy="give one number per dimension"
-        )
-    if intermediate == "float32":
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32).astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise SelectionError(
-            f"{values[bad[0]]} in dimension {bad[0]} ({bad.size} of {values.size} not finite)",
-            where="centroid",
-            remedy="give finite numbers within float32",
-        )
-    return values
-
-
-def _checked_sigma(sigma: npt.ArrayLike, d: int) -> Float64Array:
-    values = _real(sigma, "sigma")
-    if values.ndim > 1 or (values.ndim == 1 and values.size != d):
-        raise SelectionError(
-            f"shape {values.shape} for {d} dimensions",
-            where="sigma",
-            remedy="give one number, or one per dimension",
-        )
-    bad = values[~(np.isfinite(values) & (values >= 0))]
-    if bad.size:
-        raise SelectionError(
-            f"{bad.flat[0]}", where="sigma", remedy="a standard deviation is a number >= 0"
-        )
-    return np.broadcast_to(values, (d,)).copy()

@@ -22,6 +22,7 @@ from deadtokens.formats import Codes, Format
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.orderings import Ordering, mean_of, on_its_lattice, orderings, sketches
 from deadtokens.rows import MadeRows, RowChoice
+from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.spots import WIDTH, dense_spots, random_signs
 from deadtokens.voids import (
@@ -39,7 +40,7 @@ EVIDENCE = ("", "cluster", "black hole", "zeros", "source")
 
 
 @dataclass(frozen=True)
-class ClusterSearch:
+class ClusterSearch(Shown):
     """What was found of a dead cluster.
 
     Attributes:
@@ -104,8 +105,11 @@ class Selection:
 def find_cluster(matrix: Matrix, found: Census, *, workers: int | None = None) -> ClusterSearch:
     """Find the dead cluster of a matrix, with the void that sets it apart.
 
+    As in docs/method.md, section 16. A matrix without one is no error: `ClusterSearch.reason` says
+    what it lacks.
+
     Args:
-        matrix: The matrix.
+        matrix: V x d.
         found: Its census.
         workers: Threads; all cores by default. The result does not depend on it.
     """

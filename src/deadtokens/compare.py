@@ -14,11 +14,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from deadtokens.errors import SelectionError
+from deadtokens.errors import SelectionError, plain
 from deadtokens.kernels.types import BoolArray, Float64Array
 from deadtokens.montecarlo import FAMILY_LEVEL, called, holm, smallest_p, tails, two_sided
 from deadtokens.observed import Measured, observe
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder, open_run
+from deadtokens.showing import Shown
 from deadtokens.trials import STATISTICS
 
 Verdict: TypeAlias = Literal[
@@ -51,8 +52,7 @@ COMPARISON_COLUMNS = (
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 # The same for rows of programs that may have computed means and distances in float32.
 _FLOAT32_ROUNDING = 4 * float(np.finfo(np.float32).eps)
-# The Gini coefficient is a difference of terms of order 1, which is what its rounding errors are
-# relative to; no other metric is a difference.
+# The one difference among the metrics: rounding errors are relative to its terms, of order 1.
 _GINI = STATISTICS.index("gini_coefficient")
 # Directions whose eigenvalue of the correlation matrix is below this, relative to the largest,
 # count as collinear: rounding leaves some 1e-15 where metrics depend on each other exactly.
@@ -122,7 +122,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class SigmaComparison:
+class SigmaComparison(Shown):
     """The measured cluster beside the trials of one sigma.
 
     Attributes:
@@ -138,6 +138,10 @@ class SigmaComparison:
     metrics: tuple[MetricComparison, ...]
     joint: MetricComparison
     rank: int
+
+    def __repr__(self) -> str:
+        joint = "-" if self.joint.p_value is None else f"{self.joint.p_value:.3g}"
+        return f"<SigmaComparison at {self.sigma:.4g}: {self.trials:,} trials, joint p = {joint}>"
 
     @property
     def n_tested(self) -> int:
@@ -192,7 +196,7 @@ class SigmaComparison:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """A measured cluster beside the trials of a run.
 
     Attributes:
@@ -206,6 +210,14 @@ class Comparison:
     measured: str
     sigmas: tuple[SigmaComparison, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        best = self.best
+        off = best.count("rejected") + best.count("never seen")
+        return (
+            f"<Comparison of {plain(self.measured)} with {plain(str(self.run))}: "
+            f"at sigma {best.sigma:.4g}, {off} of {len(best.metrics)} statistics set it apart>"
+        )
 
     @property
     def best(self) -> SigmaComparison:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from deadtokens.kernels import pairs as kernels
 from deadtokens.kernels.types import Int32Array, Int64Array, RealArray, UInt32Array
+from deadtokens.listening import watched
 
 Result = TypeVar("Result")
 
@@ -164,7 +165,8 @@ class Distances:
             yield from map(task, blocks)
             return
         with ThreadPoolExecutor(self._workers) as pool:
-            yield from pool.map(task, blocks)
+            done = pool.map(task, blocks)
+            yield from watched(done, "blocks of distances", len(blocks))
 
     def _slab(self, a: int) -> RealArray:
         if self._kept is not None and a in self._kept:

@@ -27,7 +27,7 @@ class Extent:
 
     @classmethod
     def estimated(cls, largest: float, sample: npt.NDArray[np.float64]) -> Extent:
-        """From a random sample of pairs; the median's error from the ranks a deviation away."""
+        """From a random sample of pairs; errors as in equation 4.3."""
         ordered = np.sort(sample)
         n = ordered.size
         spread = round(np.sqrt(n) / 2)

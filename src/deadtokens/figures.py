@@ -17,6 +17,8 @@ from deadtokens.kernels.types import Float64Array, Int64Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from deadtokens.summaries import SigmaTotals
+
 # Distinct to colour-blind readers, and in greyscale.
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"
 _STYLE: Any = {
@@ -40,6 +42,11 @@ class Elements:
     std: float
     skewness: float
     excess_kurtosis: float
+
+    @classmethod
+    def of(cls, totals: SigmaTotals) -> Elements:
+        """Those of a sigma's trials."""
+        return cls(totals.sigma, totals.deviations, totals.counts, *totals.moments)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from deadtokens.errors import SelectionError
 from deadtokens.formats import Float64Array, Format, Intermediate
 from deadtokens.kernels.types import BoolArray
 from deadtokens.likelihood import Likelihood
+from deadtokens.listening import watched
 from deadtokens.occupied import OccupiedCells, occupied_cells
+from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
 
 CONFIDENCE = 0.95
@@ -45,7 +47,7 @@ class Without:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Shown):
     """A cluster's noise and centre. d dimensions.
 
     Attributes:
@@ -88,6 +90,13 @@ class Fit:
     intermediate: Intermediate
     likelihood: Likelihood = field(repr=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Fit of {self.n_tokens:,} rows: sigma {self.sigma:.4g}, {self.sigma_low:.4g} to "
+            f"{self.sigma_high:.4g} if the story holds; "
+            f"{self.n_varying:,} of {self.n_dimensions:,} dimensions vary>"
+        )
+
     @property
     def n_dimensions(self) -> int:
         """Dimensions, d."""
@@ -102,6 +111,10 @@ class Fit:
     def sigma_without(self) -> Float64Array:
         """(d,) the estimate without each dimension."""
         return np.asarray(self.sigma * np.exp(-self.influence))
+
+    def centre_at(self, sigma: float) -> Float64Array:
+        """(d,) float64: the posterior mean of the centre if that were sigma (equation 12.6)."""
+        return self.likelihood.centres(sigma, (1 - CONFIDENCE) / 2)[0]
 
 
 def fit(
@@ -232,7 +245,9 @@ class _Search:
     def _terms(self, log_sigmas: Float64Array) -> Float64Array:
         """(points, d) log L_k."""
         with ThreadPoolExecutor() as pool:  # kernels release the GIL
-            return np.array(list(pool.map(self.likelihood.log_likelihoods, np.exp(log_sigmas))))
+            terms = pool.map(self.likelihood.log_likelihoods, np.exp(log_sigmas))
+            what = "points of the likelihood"
+            return np.array(list(watched(terms, what, log_sigmas.size)))
 
     def _total(self, log_sigma: float, chosen: BoolArray | None = None) -> float:
         terms = self.likelihood.log_likelihoods(float(np.exp(log_sigma)))

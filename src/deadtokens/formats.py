@@ -77,7 +77,6 @@ class Format:
         Raises:
             FormatError: A code is NaN, which has no place in the order.
         """
-        codes = np.asarray(codes)
         magnitude = (codes & (self.sign_bit - 1)).astype(np.int64)
         if magnitude.size and int(magnitude.max()) > self.max_ordinal + self.has_infinity:
             raise FormatError(
@@ -87,14 +86,13 @@ class Format:
             )
         return np.where(codes & self.sign_bit, -magnitude, magnitude)
 
-    def codes(self, ordinals: Ordinals) -> Codes:
+    def codes(self, ordinals: npt.NDArray[np.signedinteger[Any]]) -> Codes:
         """Codes of ordinals; the inverse of `ordinals` (ordinal 0 gives +0.0).
 
         Raises:
             FormatError: An ordinal lies beyond the format's largest number (or infinity).
         """
-        ordinals = np.asarray(ordinals, dtype=np.int64)
-        magnitude = np.abs(ordinals)
+        magnitude: Ordinals = np.abs(ordinals.astype(np.int64))
         if magnitude.size and int(magnitude.max()) > self.max_ordinal + self.has_infinity:
             raise FormatError(
                 f"ordinal {int(ordinals[np.unravel_index(magnitude.argmax(), ordinals.shape)])} "
@@ -113,7 +111,7 @@ class Format:
         Raises:
             FormatError: An ordinal lies beyond the format's largest number (or infinity).
         """
-        return self.values(self.codes(np.asarray(ordinals, dtype=np.int64)))
+        return self.values(self.codes(ordinals))
 
     def round(self, values: Float32Array) -> Codes:
         """Codes of float32 values rounded to nearest, ties to even; overflow as `has_infinity`.
@@ -123,7 +121,6 @@ class Format:
         Raises:
             FormatError: The values are not float32.
         """
-        values = np.asarray(values)
         if values.dtype != np.float32:
             raise FormatError(f"values to round are {values.dtype}", remedy="pass float32")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -170,7 +167,6 @@ class Format:
         Raises:
             FormatError: An ordinal without a cell above it, or an unknown ``intermediate``.
         """
-        ordinals = np.asarray(ordinals, dtype=np.int64)
         if intermediate not in ("float32", "exact"):
             raise FormatError(f"intermediate {intermediate!r}", remedy="use 'float32' or 'exact'")
         outside = (ordinals < -self.overflow_ordinal) | (ordinals > self.max_ordinal)
@@ -200,16 +196,15 @@ def _format(name: str, dtype: npt.DTypeLike) -> Format:
     float_dtype = np.dtype(dtype)
     info = ml_dtypes.finfo(float_dtype)  # type: ignore[no-untyped-call]
     code_dtype = np.dtype(f"u{float_dtype.itemsize}")
-    largest = np.array([info.max], dtype=float_dtype).view(code_dtype)
-    infinity = np.array([np.inf], dtype=np.float32).astype(float_dtype)
+    infinity = np.array(np.inf).astype(float_dtype)
     return Format(
         name=name,
         float_dtype=float_dtype,
         code_dtype=code_dtype,
         fraction_bits=int(info.nmant),
         min_exponent=int(info.minexp),
-        max_ordinal=int(largest[0]),
-        has_infinity=bool(np.isinf(infinity.astype(np.float32))[0]),
+        max_ordinal=int(np.array(info.max).view(code_dtype)),
+        has_infinity=bool(np.isinf(infinity.astype(np.float32))),
     )
 
 

@@ -20,6 +20,7 @@ from deadtokens.formats import Float64Array
 from deadtokens.kernels import permutations as kernels
 from deadtokens.kernels import random
 from deadtokens.kernels.types import Int64Array, UInt64Array
+from deadtokens.listening import watched
 from deadtokens.montecarlo import (
     FAMILY_LEVEL,
     MILD_LEVEL,
@@ -32,6 +33,7 @@ from deadtokens.montecarlo import (
 )
 from deadtokens.occupied import OccupiedCells, occupied_cells
 from deadtokens.sampling import stream_key
+from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
 
 # The features, fixed beforehand: those counted of equal rows, then the correlations.
@@ -66,7 +68,7 @@ _NOUNS = {
 
 
 @dataclass(frozen=True)
-class Independence:
+class Independence(Shown):
     """Joint features of a cluster beside those under independent dimensions.
 
     Attributes:
@@ -86,6 +88,10 @@ class Independence:
     n_correlated: int
     permutations: int
     reason: str | None = None
+
+    def __repr__(self) -> str:
+        said = self.reason or ("rejected" if self.rejected else "not rejected")
+        return f"<Independence of {self.n_varying:,} dimensions, {self.n_rows:,} rows: {said}>"
 
     @property
     def departures(self) -> tuple[str, ...]:
@@ -316,7 +322,8 @@ def _simulate(table: _ColumnTable, key: int, times: int, workers: int) -> Float6
 
     with ThreadPoolExecutor(workers) as pool:
         try:
-            return np.concatenate(list(pool.map(block, range(0, times, size))))
+            blocks = pool.map(block, range(0, times, size))
+            return np.concatenate(list(watched(blocks, "permutations", times, each=size)))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -14,6 +14,7 @@ from deadtokens.cluster import EVIDENCE, ClusterSearch, DeadRows, dead_rows, fin
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
+from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.tokens import LABELS, Labels, label_rows
 
@@ -25,7 +26,7 @@ _BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Inventory:
+class Inventory(Shown):
     """What is known of every row of a matrix.
 
     Attributes:

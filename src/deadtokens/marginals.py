@@ -25,8 +25,10 @@ from deadtokens.kernels import likelihood as likelihood_kernels
 from deadtokens.kernels import random
 from deadtokens.kernels.replicates import TOTALS, replicates
 from deadtokens.kernels.types import BoolArray, Int64Array
+from deadtokens.listening import watched
 from deadtokens.montecarlo import Feature, feature, holm
 from deadtokens.sampling import stream_key
+from deadtokens.showing import Shown
 
 FEATURES = ("varying_dimensions", "occupied_cells", "skipped_cells", "skipping_dimensions")
 MOST_REPLICATES = 4_999
@@ -46,7 +48,7 @@ _PILOT_STREAM, _STREAM = -2.0, -3.0
 
 
 @dataclass(frozen=True)
-class Marginals:
+class Marginals(Shown):
     """The test's result.
 
     Attributes:
@@ -63,6 +65,10 @@ class Marginals:
     replicates: int
     n_dimensions: int
     reason: str | None = None
+
+    def __repr__(self) -> str:
+        smallest = f"smallest p {min(self.p_holm):.3g} after Holm" if self.features else self.reason
+        return f"<Marginals of {self.n_dimensions:,} dimensions: {smallest}>"
 
     @cached_property
     def p_holm(self) -> tuple[float, ...]:
@@ -82,8 +88,11 @@ def marginals(
     Args:
         fit: The cluster's.
         count: Replicates; by default a fixed function of the cells that one passes.
-        seed: Of the replicates.
+        seed: Of the replicates, below 2^64.
         workers: Threads; all cores by default. The result does not depend on it.
+
+    Raises:
+        SelectionError: A seed out of range.
     """
     if not fit.likelihood.varying.any():
         return Marginals((), 0.0, 0, 0, "no dimension varies")
@@ -187,7 +196,8 @@ def _draw(
         )  # fmt: skip
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        list(pool.map(block, range(0, sigmas.size, _BLOCK)))
+        blocks = pool.map(block, range(0, sigmas.size, _BLOCK))
+        list(watched(blocks, "replicates", sigmas.size, each=_BLOCK))
     return totals
 
 

@@ -34,7 +34,7 @@ def write_figures(folder: Path, sweep: Sweep, totals: Sequence[SigmaTotals]) -> 
     caption = _caption(sweep, totals)
     # Where everything coincides, or nothing does, populations by rank say nothing.
     partly = [t for t in totals if 1 < np.median(t.metric("n_unique")) < sweep.spec.n_tokens]
-    elements = [_elements(of_sigma) for of_sigma in _some(totals)]
+    elements = [figures.Elements.of(of_sigma) for of_sigma in _some(totals)]
     bands = [ranked(of_sigma, sweep.spec) for of_sigma in _some(partly or totals)]
     drawn = {
         "elements": figures.elements_figure(elements, caption),
@@ -59,10 +59,6 @@ def _caption(sweep: Sweep, totals: Sequence[SigmaTotals]) -> str:
         f"n = {sweep.spec.n_tokens:,} tokens, d = {sweep.centroid.size:,}, {sweep.format}, "
         f"{sweep.noise} noise, {' to '.join(f'{t:,}' for t in sorted(trials)[:2])} trials{each}"
     )
-
-
-def _elements(totals: SigmaTotals) -> figures.Elements:
-    return figures.Elements(totals.sigma, totals.deviations, totals.counts, *totals.moments)
 
 
 def ranked(totals: SigmaTotals, spec: TrialSpec) -> figures.Ranked:

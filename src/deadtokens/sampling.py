@@ -62,8 +62,6 @@ def choose_sampler(cloud: Cloud, n_tokens: int) -> SamplerName:
     table = cloud.table
     if table is None:
         return "direct"
-    if table.leave.size == 0:
-        return "occupancy"
     occupied = np.add.reduceat(
         -np.expm1(n_tokens * np.log1p(-np.minimum(table.probabilities, 1 - 2.0**-53))),
         table.first[:-1],
@@ -105,7 +103,7 @@ def sample(
     if sampler == "auto":
         sampler = choose_sampler(cloud, n_tokens)
     if sampler == "occupancy":
-        drawn = OccupancySampler(cloud, n_tokens, seed=seed, rows=n_tokens).draw(trial, 1)
+        drawn = OccupancySampler(cloud, n_tokens, seed=seed, rows=0).draw(trial, 1)
         ordinals, populations = drawn.ordinals, drawn.populations.copy()
         row_ids = row_vectors = None
     elif sampler == "direct":
@@ -188,9 +186,7 @@ class OccupancySampler:
         self.counts: IndexArray = np.zeros(cell_table(cloud).ordinals.size, dtype=np.int64)
         self.trials = 0
         # No more distinct vectors than tokens, or than combinations of cells.
-        self._most = n_tokens
-        if cloud.active.size < 64:
-            self._most = min(n_tokens, math.prod(np.diff(cell_table(cloud).first).tolist()))
+        self._most = min(n_tokens, math.prod(np.diff(cell_table(cloud).first).tolist()))
         rows = max(self._most, self._most + 4096 if rows is None else rows)
         self._state = np.zeros(random.STATE_SIZE, dtype=np.uint64)
         self._ahead = np.zeros(random.AHEAD, dtype=np.uint64)

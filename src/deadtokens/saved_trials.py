@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, first_equal_rows
-from deadtokens.errors import SelectionError, SourceError
+from deadtokens.errors import SelectionError, SourceError, plain
 from deadtokens.files import AnyArray, PartedTensor, StoredTensor
 from deadtokens.formats import (
     FORMATS,
@@ -26,6 +26,8 @@ from deadtokens.formats import (
     narrowest,
 )
 from deadtokens.kernels.types import BoolArray
+from deadtokens.listening import watched
+from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball
 from deadtokens.sources import PREFIX, Matrix, Model, open_model
 from deadtokens.sources.choose import candidates
@@ -43,7 +45,7 @@ _DESCRIBED = tuple(
 
 
 @dataclass(frozen=True)
-class SavedTrials:
+class SavedTrials(Shown):
     """Trials in a file, or in an array.
 
     Attributes:
@@ -66,7 +68,7 @@ class SavedTrials:
 
     def __repr__(self) -> str:
         shape = " x ".join(f"{n:,}" for n in self.shape)
-        return f"<SavedTrials {self.tensor}, {shape} {self.storage.name}, of {self.source}>"
+        return plain(f"<SavedTrials {self.tensor}, {shape} {self.storage.name}, of {self.source}>")
 
     def codes(self, trial: int) -> Codes:
         """(n, d) bit patterns of a trial in the storage format, in memory of their own.
@@ -104,7 +106,7 @@ class SavedTrials:
 
 
 @dataclass(frozen=True)
-class MeasuredTrials:
+class MeasuredTrials(Shown):
     """The statistics of saved trials.
 
     Attributes:
@@ -119,6 +121,9 @@ class MeasuredTrials:
     format: Format
     epsilon_origin: str
     blank_reasons: Mapping[int, str]
+
+    def __repr__(self) -> str:
+        return f"<MeasuredTrials: {len(self.rows):,} trials, {self.format.name}>"
 
     @property
     def estimated(self) -> int:
@@ -237,7 +242,7 @@ def measure_trials(
     mask: npt.ArrayLike | None = None,
     epsilon: float | None = None,
     touching: float | None = None,
-    report: Callable[[int], None] = lambda _: None,
+    report: Callable[[int], None] | None = None,
 ) -> MeasuredTrials:
     """Measure saved trials: each a cluster of all its tokens, a row of statistics each.
 
@@ -251,7 +256,7 @@ def measure_trials(
         epsilon: The length in which distances are quoted; by default what `measure` takes for the
             first trial.
         touching: The distance up to which two vectors touch; 2 epsilon by default.
-        report: Called with the number of trials measured after each.
+        report: Called with the number of trials measured after each; by default the listener's.
 
     Raises:
         SourceError: As for `open_trials`, or float32 does not hold every number of float64 trials.
@@ -263,7 +268,8 @@ def measure_trials(
     rows: list[dict[str, Cell]] = []
     blank: dict[int, str] = {}
     origin = "given"
-    for trial in range(trials.shape[0]):
+    numbers = range(trials.shape[0])
+    for trial in numbers if report else watched(numbers, "trials", len(numbers)):
         snowball = _snowball(trials, trial, tokens, fmt)
         workers = 1 if snowball.n_unique <= _ONE_THREAD else None
         measured = measure(snowball, epsilon, touching, workers=workers)
@@ -273,7 +279,8 @@ def measure_trials(
         rows.append(measured.row | {"trial_id": trial})
         if measured.blank_reason:
             blank[trial] = measured.blank_reason
-        report(trial + 1)
+        if report:
+            report(trial + 1)
     return MeasuredTrials(rows, fmt, origin, blank)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from deadtokens.errors import SelectionError
 from deadtokens.formats import Codes, Float32Array, Format, Ordinals
 from deadtokens.kernels.rows import column_extremes
+from deadtokens.showing import Shown
 
 
 def no_lattice(kind: str) -> str:
@@ -41,7 +42,7 @@ def check_lattice(kind: str, what: str, where: object = None) -> None:
 
 
 @dataclass(frozen=True)
-class Snowball:
+class Snowball(Shown):
     """A cluster of token vectors, as its distinct vectors and how many rows hold each.
 
     Attributes:

@@ -23,6 +23,7 @@ from deadtokens.cloud import Cloud
 from deadtokens.errors import FormatError, SelectionError
 from deadtokens.formats import Float64Array, Intermediate, get_format
 from deadtokens.noise import Noise
+from deadtokens.showing import Shown
 from deadtokens.theory import Expectation, expectation, log_coincidence
 from deadtokens.touching import LOG_SMALLEST, lengths, log_touching_probability
 
@@ -41,7 +42,7 @@ _PLATEAU = 1e-9  # relative: closer than this to the value is no change of sign
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Shown):
     """A sigma at which an expected number has the value asked for.
 
     Attributes:
@@ -53,6 +54,9 @@ class Solution:
     sigma: float
     sigma_se: float
     expectation: Expectation
+
+    def __repr__(self) -> str:
+        return f"<Solution: sigma {self.sigma:.6g} +- {self.sigma_se:.2g}, {self.expectation!r}>"
 
 
 def solve(

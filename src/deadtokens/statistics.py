@@ -21,6 +21,7 @@ from deadtokens.extent import NO_EXTENT, Extent
 from deadtokens.formats import FLOAT32, Float32Array
 from deadtokens.kernels.pairs import any_pair_within
 from deadtokens.kernels.types import RealArray
+from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, no_lattice
 
 EXACT_LIMIT = 20_000
@@ -73,7 +74,7 @@ Cell: TypeAlias = int | float | str | None
 
 @dataclass(frozen=True)
 class Connectivity:
-    """How the number of components depends on the distance up to which vectors touch.
+    """How the number of components depends on the touching distance (equation 5.1).
 
     Attributes:
         distances: Ascending distances at which components merge, from a minimum spanning tree.
@@ -89,7 +90,7 @@ class Connectivity:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Shown):
     """A snowball's statistics.
 
     Attributes:
@@ -108,6 +109,13 @@ class Measurement:
     blank_reason: str | None
     connectivity: Connectivity | None
     lacking: str = ""
+
+    def __repr__(self) -> str:
+        row = self.row
+        return (
+            f"<Measurement of {row['n_tokens']:,} rows: {row['n_unique']:,} distinct vectors, "
+            f"{row['n_black_holes']:,} black holes; {float(row['max_l_inf'] or 0):.4g} epsilon>"
+        )
 
     @property
     def estimated(self) -> bool:

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,7 +22,7 @@ from deadtokens.census import rows_nearby, snowball_of
 from deadtokens.census_files import CENSUS_FILES, write_inventory
 from deadtokens.cloud import Cloud
 from deadtokens.compare import Comparison, SigmaComparison, compare
-from deadtokens.errors import FormatError
+from deadtokens.errors import FormatError, plain
 from deadtokens.exports import (
     write_cluster,
     write_comparison,
@@ -31,15 +31,17 @@ from deadtokens.exports import (
     write_tests,
     write_theory,
 )
-from deadtokens.fit import CONFIDENCE, Fit, fit
+from deadtokens.fit import Fit, fit
 from deadtokens.independence import Independence, independence
 from deadtokens.inventory import Inventory, Untied, take_both, take_inventory
 from deadtokens.kernels.types import BoolArray, Float64Array
+from deadtokens.listening import listener
 from deadtokens.marginals import Marginals, marginals
 from deadtokens.montecarlo import spread_words
 from deadtokens.pictures import write_figures
 from deadtokens.report.rendering import write_report
 from deadtokens.runs import RunFolder
+from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix
 from deadtokens.specification import Sweep, plan
@@ -65,7 +67,7 @@ _VERSIONED = ("deadtokens", "numpy", "scipy", "numba", "ml_dtypes", "pyarrow", "
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Shown):
     """What a study found.
 
     Attributes:
@@ -98,6 +100,9 @@ class Study:
     written: tuple[Written, ...]
     seconds: dict[str, float]
 
+    def __repr__(self) -> str:
+        return f"<Study of {self.matrix!r}: {self.verdict!r}, {plain(str(self.report))}>"
+
 
 def study(
     matrix: Matrix,
@@ -111,8 +116,8 @@ def study(
     seed: int = 42,
     workers: int | None = None,
     read: Iterable[Path] = (),
-    tell: Callable[[str], None] = lambda _: None,
-    bar: Bar = lambda _: nullcontext(lambda _: None),
+    tell: Callable[[str], None] | None = None,
+    bar: Bar | None = None,
 ) -> Study:
     """Study a cluster, into a run folder; the same call resumes one that was stopped.
 
@@ -127,8 +132,8 @@ def study(
         seed: Of all random streams.
         workers: Threads; all cores by default.
         read: Files that were read for the rows, which results must not replace.
-        tell: Called with a line as each stage begins.
-        bar: Given the trials to do, what is told of those done.
+        tell: Called with a line as each stage begins; by default the listener's.
+        bar: Given the trials to do, what is told of those done; by default the listener's.
 
     Raises:
         SelectionError: Nothing to measure or estimate from, the numbers are quantised, or the
@@ -138,6 +143,7 @@ def study(
     check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)
     check_folder(run)
     check_spares([run / name for name in _SAFETENSORS], (*matrix.files, *read))
+    tell = tell or listener().message
     clock = _Clock(tell)
     with clock.stage("census", f"census of {matrix.n_rows:,} rows"):
         found = take_inventory(matrix, workers=workers)
@@ -165,7 +171,7 @@ def study(
         counts = _trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
         with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
-            with bar(lacking) as report:
+            with bar(lacking) if bar else listener().work("trials", lacking) as report:
                 simulate(planned, folder, counts, workers=workers, report=report)
             totals = finish(planned, folder)
         with clock.stage("compare", "comparing"):
@@ -252,8 +258,7 @@ def _noise(fitted: Fit, verdict: Verdict) -> _Noise:
     """
     if verdict.fits is False and fitted.without_skipping and fitted.without_skipping.sigma > 0:
         sigma = fitted.without_skipping.sigma
-        centre, _, _ = fitted.likelihood.centres(sigma, (1 - CONFIDENCE) / 2)
-        return _Noise(sigma, centre)
+        return _Noise(sigma, fitted.centre_at(sigma))
     return _Noise(fitted.sigma or fitted.sigma_high, fitted.centre)
 
 
@@ -326,8 +331,8 @@ def _with_trials(verdict: Verdict, at: SigmaComparison) -> Verdict:
 
 
 def _lacking(folder: RunFolder, counts: Sequence[int]) -> int:
-    gaps = (folder.missing(i, count) for i, count in enumerate(counts))
-    return sum(count for of_sigma in gaps for _, count in of_sigma)
+    gaps = folder.missing_of_each(counts)
+    return sum(count for of_sigma in gaps.values() for _, count in of_sigma)
 
 
 def _theory(planned: Sweep) -> list[Any]:

@@ -18,6 +18,7 @@ from deadtokens.elements import ElementTotals, cell_deviations, inactive_deviati
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder, missing_parts
 from deadtokens.sampling import SamplerName, cell_table
+from deadtokens.showing import Shown
 from deadtokens.statistics import COLUMNS
 from deadtokens.trials import STATISTICS, TrialSpec
 from deadtokens.writing import check_place, replacing, write_csv
@@ -50,7 +51,7 @@ class Moments(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SigmaTotals:
+class SigmaTotals(Shown):
     """What all trials of one sigma add up to.
 
     Attributes:
@@ -73,6 +74,13 @@ class SigmaTotals:
     counts: Int64Array
     edges: Float64Array | None
     moments: Moments
+
+    def __repr__(self) -> str:
+        unique = self.metric("n_unique").mean()
+        return (
+            f"<SigmaTotals: sigma {self.sigma:.4g}, {len(self.rows):,} trials, "
+            f"{unique:,.5g} distinct vectors on average>"
+        )
 
     def metric(self, name: str) -> Float64Array:
         """(trials,) float64, a statistic of every trial."""

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from deadtokens import __version__
-from deadtokens.errors import ClusterError, DeadtokensError, shortened
+from deadtokens.errors import ClusterError, DeadtokensError, plain, shortened
 from deadtokens.files import StoredTensor
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
+from deadtokens.listening import watched
 from deadtokens.scheduler import Cluster, Job
+from deadtokens.showing import Shown
 from deadtokens.sources import PREFIX, Model, open_matrix, open_model
 from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe, write_csv
 
@@ -31,7 +33,7 @@ _GROUPS_LISTED = 20
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class Surveyed(Shown):
     """A line of a survey.
 
     Attributes:
@@ -73,6 +75,10 @@ class Surveyed:
     unreachable: int | None = None
     padding: int | None = None
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        what = f"{self.dead:,} dead of {self.vocabulary:,} rows" if not self.error else self.error
+        return f"<Surveyed {plain(f'{self.source}: {what}')}>"
 
 
 COLUMN_TITLES = {
@@ -162,7 +168,7 @@ def survey(
     wanted = [(source, kept.known(source)) for source in dict.fromkeys(sources)]
     taken = _on_cluster(cluster, wanted) if cluster else _in_threads(workers or 2, wanted)
     lines: dict[str, Surveyed] = {}
-    for source, (state, line) in taken:
+    for source, (state, line) in watched(taken, "models", len(wanted)):
         lines[source] = kept.settle(state, line)
         tell(lines[source])
     return [lines[source] for source in dict.fromkeys(sources)]

@@ -20,6 +20,7 @@ from deadtokens.cloud import Cloud, blocks
 from deadtokens.formats import Float64Array, Intermediate
 from deadtokens.noise import Noise
 from deadtokens.sampling import cell_table
+from deadtokens.showing import Shown
 from deadtokens.touching import LOG_SMALLEST, lengths, touching_probability, vanishes
 
 _ELEMENTS = 4_000_000  # drawn, over all tokens and dimensions
@@ -32,7 +33,7 @@ _EXACT = 1e-7  # error, relative to the smaller of coinciding pairs and 1, of wh
 
 
 @dataclass(frozen=True)
-class Expectation:
+class Expectation(Shown):
     """Expected numbers in a trial of n tokens; standard errors are 0 where they are exact.
 
     Attributes:
@@ -62,6 +63,12 @@ class Expectation:
     black_hole_population_se: float
     touching_probability: float = math.nan
     touching_probability_se: float = math.nan
+
+    def __repr__(self) -> str:
+        return (
+            f"<Expectation at sigma {self.sigma:.4g}: {self.n_unique:,.5g} distinct vectors, "
+            f"{self.n_black_holes:,.5g} black holes>"
+        )
 
 
 def theory(

@@ -16,6 +16,7 @@ from deadtokens.montecarlo import (
     p_words,
     spread_words,
 )
+from deadtokens.showing import Shown
 
 _NAMES = {
     "n_unique": "distinct vectors",
@@ -55,7 +56,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Shown):
     """The answer.
 
     Attributes:
@@ -70,11 +71,14 @@ class Verdict:
     sentences: tuple[str, ...]
     judged: tuple[Judged, ...]
 
+    def __repr__(self) -> str:
+        return f"<Verdict: {answer(self.fits)}. {self.headline}>"
+
 
 def judge(
     fit: Fit, independence: Independence, marginals: Marginals, *, left_out: int = 0
 ) -> Verdict:
-    """Put both tests together, at `FAMILY_LEVEL` over all their features.
+    """Put both tests together, at `FAMILY_LEVEL` over all their features (docs/method.md, 15).
 
     Args:
         fit: The cluster's.

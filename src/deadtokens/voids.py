@@ -9,10 +9,11 @@ of m uniform numbers (Renyi, 1953), so that
 
     P(D_(m+1) / D_m > ratio) = ratio ** (-k m) = 2 ** (-k m log2(ratio)) .                (16.2)
 
-With `MIN_BITS` = 40 for m log2(ratio) this is 2 ** (-40 k). A ratio of at least `MIN_RATIO` = 3
-leaves 25 values of m at which the bits decide; all others together add 3 ** -26 * 1.5. So around
-one point the chance of any gap that passes is below 2.4e-11 even where k = 1, rows on a line, and
-around the most favourable of a million points below 2.4e-5. In two dimensions it is 2e-23 and
+With `MIN_BITS` = 40 for (m - 1) log2(ratio) (equation 16.3), one row being spent on the centre,
+this is 2 ** (-40 k). A ratio of at least `MIN_RATIO` = 3 leaves 25 values of m at which the bits
+decide; all others together add 3 ** -26 * 1.5. So around one point the chance of any gap that
+passes is below 2.4e-11 even where k = 1, rows on a line, and around the most favourable of a
+million points below 2.4e-5. In two dimensions it is 2e-23 and
 2e-17. Where k is near 0, rows spread evenly over the decades, only the number of rows helps.
 
 What the argument cannot give is the ratio, because live tokens have structure. Of 111,674 rows of

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_models import byte_level, piece, write_model
 from selenium import webdriver
-from selenium.webdriver.support.ui import WebDriverWait
 
 import deadtokens as dt
+from browser.live_pages import logged, wait_until_live
 from deadtokens.census_files import write_inventory
 from deadtokens.inventory import take_inventory
 from deadtokens.report.census_page import write_census_page
@@ -46,23 +45,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def opened(page: str) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--window-size=1280,800"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    driver.get(page)
-    WebDriverWait(driver, 30).until(
-        lambda b: b.execute_script("return document.documentElement.dataset.ready === 'yes'")
-    )
-    yield driver
-    driver.quit()
+def opened(browser: webdriver.Chrome, page: str) -> webdriver.Chrome:
+    browser.get(page)
+    wait_until_live(browser)
+    return browser
 
 
 def test_nothing_runs_and_everything_is_shown(opened: webdriver.Chrome) -> None:
-    assert opened.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert logged(opened, "browser") == []
     assert "ran" not in opened.title.split()
     text = opened.execute_script("return document.body.textContent")
     for token in HOSTILE[:4]:

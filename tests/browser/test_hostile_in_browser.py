@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hostile_model import ADDED, DEAD, OUTPUT, hostile_model
 from selenium import webdriver
-from selenium.webdriver.support.ui import WebDriverWait
 
+from browser.live_pages import logged, wait_until_live
 from deadtokens.errors import plain
 from deadtokens.report.census_parts import token_text
 
 pytestmark = pytest.mark.browser
 
 PAGES = ["census", "survey", "study"]
-_SECONDS = 60
 _WIDE, _NARROW = 1280, 380
 
 
@@ -40,23 +37,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: file.as_uri() for name, file in files.items()}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", f"--window-size={_WIDE},800"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
-
-
-def logged(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
-    return entries
-
-
 def opened(browser: webdriver.Chrome, url: str, width: int = _WIDE) -> webdriver.Chrome:
     """A page once its charts are live, what was logged before forgotten."""
     browser.execute_cdp_cmd(
@@ -67,9 +47,7 @@ def opened(browser: webdriver.Chrome, url: str, width: int = _WIDE) -> webdriver
     for kind in ("browser", "performance"):
         logged(browser, kind)
     browser.get(url)
-    WebDriverWait(browser, _SECONDS).until(
-        lambda b: b.execute_script("return document.documentElement.dataset.ready === 'yes'")
-    )
+    wait_until_live(browser)
     return browser
 
 

@@ -19,12 +19,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from browser.live_pages import SECONDS, logged, wait_until_live
 from deadtokens.report.rendering import write_report
 
 pytestmark = pytest.mark.browser
 
 CHARTS = ["populations", "scores", "histograms", "curves", "lattice", "components", "graph"]
-_SECONDS = 30
 _NARROW = 380
 
 
@@ -34,18 +34,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     make_run(folder, "builtin:whisper-tiny.en", trials=60, sigmas=3)
     write_report(folder / "report.html", folder)
     return (folder / "report.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--window-size=1280,800"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
@@ -59,18 +47,10 @@ def opened(browser: webdriver.Chrome, page: str) -> Iterator[webdriver.Chrome]:
         offline=True, latency=0, downloadThroughput=0, uploadThroughput=0,
     )  # fmt: skip
     browser.get(page)
-    WebDriverWait(browser, _SECONDS).until(
-        lambda b: b.execute_script("return document.documentElement.dataset.ready === 'yes'")
-    )
+    wait_until_live(browser)
     yield browser
     command(browser, "Emulation.clearDeviceMetricsOverride")
     command(browser, "Emulation.setEmulatedMedia", media="", features=[])
-
-
-def logged(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
-    """What was logged since the last call."""
-    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
-    return entries
 
 
 def command(browser: webdriver.Chrome, name: str, **parameters: Any) -> dict[str, Any]:
@@ -141,7 +121,7 @@ def test_choosing_a_metric_changes_the_chart(opened: webdriver.Chrome) -> None:
     assert '["distinct vectors"' in str(live.get_attribute("data-shown"))
     metric, sigma = opened.find_elements(By.CSS_SELECTOR, "#histograms select")
     Select(metric).select_by_visible_text("singletons")
-    WebDriverWait(opened, _SECONDS).until(
+    WebDriverWait(opened, SECONDS).until(
         lambda _: '["singletons"' in str(live.get_attribute("data-shown"))
     )
     assert live.get_attribute("innerHTML") != before
@@ -149,7 +129,7 @@ def test_choosing_a_metric_changes_the_chart(opened: webdriver.Chrome) -> None:
     assert "singletons" in live.text
     Select(sigma).select_by_index(1)
     chosen = str(sigma.get_property("value"))
-    WebDriverWait(opened, _SECONDS).until(lambda _: chosen in str(live.get_attribute("data-shown")))
+    WebDriverWait(opened, SECONDS).until(lambda _: chosen in str(live.get_attribute("data-shown")))
     assert count(opened, "#histograms .live svg") == 1
 
 
@@ -208,7 +188,7 @@ def test_hovering_tells_more(opened: webdriver.Chrome, selector: str, says: str)
         "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", mark
     )
     webdriver.ActionChains(opened).move_to_element(mark).perform()
-    WebDriverWait(opened, _SECONDS).until(lambda b: count(b, "#vg-tooltip-element.visible") == 1)
+    WebDriverWait(opened, SECONDS).until(lambda b: count(b, "#vg-tooltip-element.visible") == 1)
     assert says in find(opened, "#vg-tooltip-element").text
 
 
@@ -243,9 +223,7 @@ def contrast(a: tuple[int, ...], b: tuple[int, ...]) -> float:
 def test_it_fits_a_narrow_screen(opened: webdriver.Chrome, page: str) -> None:
     narrow(opened)
     opened.get(page)
-    WebDriverWait(opened, _SECONDS).until(
-        lambda b: b.execute_script("return document.documentElement.dataset.ready === 'yes'")
-    )
+    wait_until_live(opened)
     assert opened.execute_script("return document.documentElement.scrollWidth") == _NARROW
     for name in CHARTS:
         box = find(opened, f"#{name} .live svg").rect

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from full_matrix import D, V, write_full_matrix
+from peak_memory import run_measured
 
 pytestmark = pytest.mark.slow
 
@@ -58,16 +59,6 @@ def test_census(folder: Path, dead_rows: npt.NDArray[np.int64]) -> None:
     assert np.array_equal(table[:, 0], dead_rows)
 
 
-PEAK = """
-from deadtokens.cli import run
-try:
-    run()
-finally:
-    import re, sys
-    print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr)
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("command", ["census", "measure"])
 def test_memory_stays_near_the_file(
@@ -75,7 +66,5 @@ def test_memory_stays_near_the_file(
 ) -> None:
     """The file is mapped, not copied: the peak, mapped pages counted, is 1.2 GB at most."""
     assert dead_rows.size
-    arguments = [sys.executable, "-c", PEAK, command, str(folder / "full.safetensors"), "--json"]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    peak = int(result.stderr.split()[-1]) * 1024
+    _, peak = run_measured(command, folder / "full.safetensors", "--json")
     assert (folder / "full.safetensors").stat().st_size < peak < 1.2e9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import gguf
 import models
 import numpy as np
 import pytest
+from peak_memory import run_measured
 
 import deadtokens as dt
 from deadtokens.census import raw_census
@@ -85,16 +85,6 @@ def test_statistics_of_equal_rows(matrix: dt.Matrix) -> None:
     assert "Q8_0 numbers lie on no fixed lattice" in measured.lacking
 
 
-PEAK = """
-from deadtokens.cli import run
-try:
-    run()
-finally:
-    import re, sys
-    print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr)
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_census_is_quick_and_small(path: Path) -> None:
     """Start-up and labels of the tokens included, compiled code in the cache; the best of three.
@@ -102,16 +92,15 @@ def test_census_is_quick_and_small(path: Path) -> None:
     Processor time, which on an idle machine is more than what passes on the clock: the labels are
     made in a thread of their own.
     """
-    command = [sys.executable, "-c", PEAK, "census", str(path), "--json"]
     seconds = []
     for _ in range(3):
         before = os.times()
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        out, peak = run_measured("census", path, "--json")
         after = os.times()
         spent = after.children_user + after.children_system
         seconds.append(spent - before.children_user - before.children_system)
-    facts: dict[str, Any] = json.loads(result.stdout)
+    facts: dict[str, Any] = json.loads(out)
     assert facts["n_unique"] == 49_141
     assert [group["population"] for group in facts["groups"]] == [7, 4, 2, 2]
-    assert int(result.stderr.split()[-1]) * 1024 < LIMIT_BYTES
+    assert peak < LIMIT_BYTES
     assert min(seconds) < LIMIT_SECONDS

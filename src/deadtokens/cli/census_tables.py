@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from deadtokens.census import Census
 from deadtokens.census_files import group_facts
-from deadtokens.cli.display import line, new_table, print_table, quoted, text_cell
+from deadtokens.cli.display import left_out, line, new_table, print_table, quoted, text_cell
+from deadtokens.cluster import ClusterSearch
 from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, named_tokens
 from deadtokens.keep import Keep
+from deadtokens.kernels.types import BoolArray
+from deadtokens.tokens import Labels
 
 GROUPS_SHOWN = 40
 _NAMED_SHOWN = 20
@@ -19,16 +22,11 @@ _TOKENS_SHOWN = 4
 def inventory_tables(taken: Inventory, both: Both) -> None:
     """Counts over the matrix, the evidence, the black holes, and what the tokens are."""
     found = taken.census
-    line(
-        f"{found.n_rows:,} rows, {found.n_unique:,} distinct vectors, "
-        f"{found.n_black_holes:,} black holes with {int(found.group_population.sum()):,} rows"
-    )
+    census_line(found)
     if taken.raw is not None:
         _raw_line(taken.raw, found)
-    _not_finite_line(found)
-    if zero := int(taken.search.zero.sum()):
-        line(f"{zero:,} rows are all zeros, a group of their own")
-    line(f"{'cluster: ' if taken.search.rows.any() else ''}{taken.search.evidence()}")
+    not_finite_line(found)
+    search_lines(taken.search)
     for name, n_rows in taken.merging.items():
         line(f"in {name}, {n_rows:,} rows would equal another one")
     line(f"dead: {int(taken.dead.rows.sum()):,} rows ({taken.dead.how})")
@@ -38,11 +36,26 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
     else:
         line("no two rows are equal")
     if taken.labels is None:
-        line("tokens are not named: the source brings no tokenizer, add --tokenizer FILE")
+        line("tokens are not named: the source brings no tokenizer", ", add --tokenizer FILE")
         return
-    _labels_table(taken)
+    labels_table(taken.labels, taken.dead.rows)
     _texts_line(taken)
     named_table(named_tokens(taken))
+
+
+def census_line(found: Census) -> None:
+    """Rows, distinct vectors and black holes in a line."""
+    line(
+        f"{found.n_rows:,} rows, {found.n_unique:,} distinct vectors, "
+        f"{found.n_black_holes:,} black holes with {found.black_hole_population:,} rows"
+    )
+
+
+def search_lines(search: ClusterSearch) -> None:
+    """The cluster that was found, and by what evidence."""
+    if zero := int(search.zero.sum()):
+        line(f"{zero:,} rows are all zeros, a group of their own")
+    line(f"{'cluster: ' if search.rows.any() else ''}{search.evidence()}")
 
 
 def both_lines(both: Both) -> None:
@@ -75,7 +88,8 @@ def _raw_line(raw: Census, found: Census) -> None:
     )
 
 
-def _not_finite_line(found: Census) -> None:
+def not_finite_line(found: Census) -> None:
+    """The rows that belong to no group, if there are any."""
     if found.not_finite.size:
         shown = ", ".join(map(str, found.not_finite[:10]))
         more = ", ..." if found.not_finite.size > 10 else ""
@@ -105,9 +119,8 @@ def _groups_table(taken: Inventory) -> None:
             cells += [tally(facts["labels"]), tally(facts["scripts"])]
         table.add_row(*map(text_cell, cells))
     print_table(table)
-    left = found.n_black_holes - GROUPS_SHOWN
-    if left > 0:
-        line(f"and {left:,} smaller ones: all of them in census.csv (-o DIR) and in --json")
+    where = ": all of them in census.csv (-o DIR) and in --json"
+    left_out(found.n_black_holes - GROUPS_SHOWN, "smaller ones", where)
 
 
 def _token_columns(taken: Inventory) -> list[str]:
@@ -115,17 +128,18 @@ def _token_columns(taken: Inventory) -> list[str]:
     return columns + (["first tokens", "labels", "scripts"] if taken.labels is not None else [])
 
 
-def _labels_table(taken: Inventory) -> None:
-    if taken.labels is None:
-        return
-    everywhere = taken.labels.label_counts()
-    dead = taken.labels.label_counts(taken.dead.rows)
-    table = new_table("label", "rows", "dead")
-    table.columns[1].justify = table.columns[2].justify = "right"
+def labels_table(labels: Labels, dead: BoolArray | None = None) -> None:
+    """How many rows have each label, and how many of the dead ones."""
+    everywhere = labels.label_counts()
+    of_dead = {} if dead is None else labels.label_counts(dead)
+    table = new_table("label", "rows", *([] if dead is None else ["dead"]))
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, count in everywhere.items():
-        table.add_row(name, f"{count:,}", f"{dead.get(name, 0):,}")
+        cells = [f"{count:,}"] if dead is None else [f"{count:,}", f"{of_dead.get(name, 0):,}"]
+        table.add_row(name, *cells)
     print_table(table)
-    for note in taken.labels.notes:
+    for note in labels.notes:
         line(f"note: {note}")
 
 
@@ -157,9 +171,8 @@ def named_table(named: Sequence[NamedToken]) -> None:
         cells = (str(token.row), quoted(token.token), token.label, f"{token.norm:.5g}")
         table.add_row(*map(text_cell, (*cells, token.evidence)))
     print_table(table)
-    left = len(untrained) - _NAMED_SHOWN
-    if left > 0:
-        line(f"and {left:,} more: all of them in special.csv (-o DIR)")
+    where = ": all of them in special.csv (-o DIR)"
+    left_out(len(untrained) - _NAMED_SHOWN, "more", where)
 
 
 def tally(counts: Mapping[str, int], most: int = 4) -> str:

@@ -88,14 +88,15 @@ def compare(
     if json:
         display.print_json(_facts(comparison))
     else:
-        _print(comparison)
+        show(comparison)
     if output is None:
         display.message("nothing written: add -o DIR for comparison.csv")
     else:
         display.announce([write_comparison(output / "comparison.csv", comparison)])
 
 
-def _print(comparison: Comparison) -> None:
+def show(comparison: Comparison) -> None:
+    """The sigmas, and the one that fits best in full."""
     from deadtokens.cli import display
 
     best = comparison.best
@@ -114,6 +115,13 @@ def _print(comparison: Comparison) -> None:
             ": the smallest joint statistic of all. Its p-values are not corrected for that choice"
         )
     display.line(title)
+    show_sigma(best)
+
+
+def show_sigma(best: SigmaComparison) -> None:
+    """Every metric of one sigma, by section, and what they say together."""
+    from deadtokens.cli import display
+
     metrics = {metric.metric: metric for metric in best.metrics}
     sections = {
         title: [_metric_line(metrics[name]) for name in names] for title, names in _SECTIONS.items()

@@ -68,14 +68,15 @@ def diff(
     if json:
         display.print_json(diff_facts(found))
     else:
-        _print(found)
+        show(found)
     if output is None:
         display.message("nothing written: add -o DIR for diff.csv, row by row, and diff_groups.csv")
     else:
         display.announce(write_diff(output, found))
 
 
-def _print(found: Diff) -> None:
+def show(found: Diff) -> None:
+    """What moved, and what became of each black hole."""
     from deadtokens.cli import display
 
     display.line(_side("A", found.a, found.census_a))
@@ -94,7 +95,7 @@ def _print(found: Diff) -> None:
 
 
 def _side(name: str, matrix: Matrix, census: Census) -> str:
-    in_holes = int(census.group_population.sum())
+    in_holes = census.black_hole_population
     text = (
         f"{name}: {matrix.source}: {matrix.tensor}, {matrix.n_rows:,} rows x "
         f"{matrix.n_dimensions:,} dimensions, {matrix.storage}; {census.n_black_holes:,} black "
@@ -175,9 +176,8 @@ def _groups_table(found: Diff) -> None:
     for group in found.groups[:_GROUPS_SHOWN]:
         table.add_row(*map(display.text_cell, _group_cells(found, group)))
     display.print_table(table)
-    left = len(found.groups) - _GROUPS_SHOWN
-    if left > 0:
-        display.line(f"and {left:,} more: all of them in diff_groups.csv (-o DIR) and in --json")
+    where = ": all of them in diff_groups.csv (-o DIR) and in --json"
+    display.left_out(len(found.groups) - _GROUPS_SHOWN, "more", where)
 
 
 def _group_cells(found: Diff, group: GroupChange) -> list[str]:
@@ -224,8 +224,7 @@ def _rows_table(found: Diff) -> None:
             cells.append(display.quoted(found.texts[record["row"]]))
         table.add_row(*map(display.text_cell, cells))
     display.print_table(table)
-    if left > 0:
-        display.line(f"and {left:,} more rows: all of them in diff.csv (-o DIR) and in --json")
+    display.left_out(left, "more rows", ": all of them in diff.csv (-o DIR) and in --json")
 
 
 def _length(value: float | None) -> str:

@@ -6,7 +6,8 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import typer
 from rich.console import Console
@@ -19,6 +20,20 @@ from deadtokens.writing import Written, json_text
 _LONGEST_TOKEN = 24
 _NARROWEST_FILE = 10_000  # a file or pipe has no width of its own; tables must not be cut there
 
+Part: TypeAlias = str | Table
+_recording: ContextVar[list[Part] | None] = ContextVar("recording", default=None)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Part]]:
+    """Collect the lines and tables of a result instead of printing them."""
+    parts: list[Part] = []
+    token = _recording.set(parts)
+    try:
+        yield parts
+    finally:
+        _recording.reset(token)
+
 
 def _console() -> Console:
     console = Console(highlight=False, soft_wrap=False)
@@ -27,9 +42,18 @@ def _console() -> Console:
     return console
 
 
-def line(text: str) -> None:
-    """One line of a result."""
-    _console().print(Text(plain(text)), soft_wrap=True)
+def line(text: str, advice: str = "") -> None:
+    """One line of a result; the advice, about the command's options, is for its readers alone."""
+    if (parts := _recording.get()) is not None:
+        parts.append(plain(text))
+        return
+    _console().print(Text(plain(text + advice)), soft_wrap=True)
+
+
+def left_out(n: int, what: str, where: str) -> None:
+    """Say how many a table leaves out, and in which of the command's files they are."""
+    if n > 0:
+        line(f"and {n:,} {what}", where)
 
 
 def heading(text: str) -> None:
@@ -119,6 +143,9 @@ def sections_table(columns: Sequence[str], sections: Mapping[str, Sequence[Seque
 
 def print_table(table: Table) -> None:
     """A table on stdout, without trailing blanks where that is no terminal."""
+    if (parts := _recording.get()) is not None:
+        parts.append(table)
+        return
     console = _console()
     if console.is_terminal:
         console.print(table)

@@ -156,6 +156,6 @@ def print_fit(found: Fit, *, doubt: str) -> None:
         and found.n_varying == found.n_dimensions > found.expected_varying + 1
     ):
         display.line(
-            "every dimension varies, which is more than expected: if the others were left out of "
-            "the source, add --varying-only"
+            "every dimension varies, which is more than expected",
+            ": if the others were left out of the source, add --varying-only",
         )

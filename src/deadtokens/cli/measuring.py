@@ -20,6 +20,7 @@ from deadtokens.cli.commands import (
     selected,
     selection_name,
 )
+from deadtokens.cli.options import Touching
 
 if TYPE_CHECKING:
     from deadtokens.saved_trials import MeasuredTrials, SavedTrials
@@ -43,14 +44,7 @@ def measure(
             help="The length in which distances are quoted; by default a ULP, printed.",
         ),
     ] = None,
-    touching: Annotated[
-        float | None,
-        typer.Option(
-            "--touching",
-            metavar="X",
-            help="The distance up to which two vectors touch; by default 2 epsilon.",
-        ),
-    ] = None,
+    touching: Touching = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -242,6 +236,14 @@ def _trials_tables(trials: SavedTrials, which: str, measured: MeasuredTrials) ->
     display.line(f"measured: {which}, as {measured.format.name}")
     display.line(f"epsilon = {first['epsilon']:.10g}: {measured.epsilon_origin}")
     display.line(f"touching = {first['touching']:.10g}")
+    summary_tables(measured)
+
+
+def summary_tables(measured: MeasuredTrials) -> None:
+    """Each statistic over the trials."""
+    from deadtokens.cli import display
+
+    n_trials = len(measured.rows)
     summary = measured.summary()
     some_blank = any(row["trials"] != n_trials for row in summary.values())
     columns = list(next(iter(summary.values())))

@@ -23,6 +23,7 @@ from deadtokens.cli.options import Seed
 
 if TYPE_CHECKING:
     from deadtokens.study import Study
+    from deadtokens.verdict import Verdict
 
 
 def study(
@@ -126,15 +127,22 @@ def _study(
     return found
 
 
-def _print(found: Study) -> None:
+def verdict_lines(found: Verdict) -> None:
+    """The answer, and what it rests on."""
     from deadtokens.cli import display
     from deadtokens.verdict import answer
 
-    display.line("")
-    display.line(f"Does the simple story fit? {answer(found.verdict.fits)}.")
-    display.line(found.verdict.headline)
-    for sentence in found.verdict.sentences:
+    display.line(f"Does the simple story fit? {answer(found.fits)}.")
+    display.line(found.headline)
+    for sentence in found.sentences:
         display.line(f"- {sentence}")
+
+
+def _print(found: Study) -> None:
+    from deadtokens.cli import display
+
+    display.line("")
+    verdict_lines(found.verdict)
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in found.seconds.items())
     display.message(f"seconds: {seconds}")
     display.announce(found.written)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from deadtokens.cli.display import duration, line, new_table, print_table, size
+from deadtokens.cli.display import duration, left_out, line, new_table, print_table, size
 from deadtokens.errors import plain
 from deadtokens.formats import get_format
 from deadtokens.montecarlo import Feature, p_words, spread_words
@@ -99,11 +99,16 @@ def measurement_tables(
     measurement: Measurement, which: str, snowball: Snowball, *, saved: bool
 ) -> None:
     """The statistics by section, then topology against distance."""
-    row = measurement.row
     line(
-        f"measured: {rows_in_words(which)}, as {row['format']}; {snowball.varying.size:,} of "
-        f"{snowball.codes.shape[1]:,} dimensions vary"
+        f"measured: {rows_in_words(which)}, as {measurement.row['format']}; "
+        f"{snowball.varying.size:,} of {snowball.codes.shape[1]:,} dimensions vary"
     )
+    statistics_tables(measurement, saved=saved)
+
+
+def statistics_tables(measurement: Measurement, *, saved: bool = False) -> None:
+    """Epsilon and where it comes from, the statistics by section, topology against distance."""
+    row = measurement.row
     line(f"epsilon = {row['epsilon']:.10g}: {measurement.epsilon_origin}")
     line(f"touching = {row['touching']:.10g}")
     table = new_table("", "value", "meaning")
@@ -164,10 +169,8 @@ def _connectivity_table(connectivity: Connectivity, row: dict[str, Cell], *, sav
     for distance, n in list(zip(distances, components, strict=True))[:_THRESHOLDS_SHOWN]:
         table.add_row(f"{distance:.6g}", f"{distance / epsilon:.4g}", f"{n:,}")
     print_table(table)
-    left = len(distances) - _THRESHOLDS_SHOWN
-    if left > 0:
-        where = "are in thresholds.csv" if saved else "go to thresholds.csv with --save DIR"
-        line(f"and {left:,} more distances, which {where}")
+    where = "are in thresholds.csv" if saved else "go to thresholds.csv with --save DIR"
+    left_out(len(distances) - _THRESHOLDS_SHOWN, "more distances", f", which {where}")
 
 
 def sweep_tables(totals: Sequence[SigmaTotals]) -> None:
@@ -200,6 +203,12 @@ def sweep_closing(sweep: Sweep, held: int, done: int, seconds: float, written: i
 
 
 def theory_table(expected: Sequence[Expectation], touching: float) -> None:
+    """Expectations, a line per sigma, and the distance they are for."""
+    expectations_table(expected)
+    line(f"tokens touch up to {touching:.10g}; +- a standard error, and without one exact")
+
+
+def expectations_table(expected: Sequence[Expectation]) -> None:
     """Expectations, a line per sigma."""
     from deadtokens.exports import theory_row
 
@@ -208,7 +217,6 @@ def theory_table(expected: Sequence[Expectation], touching: float) -> None:
     for row in map(theory_row, expected):
         table.add_row(f"{row['sigma']:.6g}", *(_expected(row, name) for name in names[1:]))
     print_table(table)
-    line(f"tokens touch up to {touching:.10g}; +- a standard error, and without one exact")
 
 
 def solution_lines(
@@ -216,9 +224,14 @@ def solution_lines(
 ) -> None:
     """The sigmas that solve for a metric."""
     for found in solutions:
-        error = f"+- {found.sigma_se:.2g}" if found.sigma_se else "(exact)"
-        line(f"{metric} = {value:.10g} at sigma = {found.sigma:.10g} {error}")
+        line(f"{metric} = {value:.10g} at {solution_words(found)}")
     line(f"searched: sigma from {between[0]:.4g} to {between[1]:.4g}")
+
+
+def solution_words(found: Solution) -> str:
+    """A solution and its standard error."""
+    error = f"+- {found.sigma_se:.2g}" if found.sigma_se else "(exact)"
+    return f"sigma = {found.sigma:.10g} {error}"
 
 
 def _expected(row: dict[str, float | None], name: str) -> str:

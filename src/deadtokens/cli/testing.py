@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from deadtokens.cli.commands import (
     selection_name,
 )
 from deadtokens.cli.options import Seed
+
+if TYPE_CHECKING:
+    from deadtokens.independence import Independence
 
 _MANY_CELLS = 20_000_000
 
@@ -49,7 +52,7 @@ def independence(
     from deadtokens.census import rows_nearby
     from deadtokens.cli import display, tables
     from deadtokens.independence import default_permutations, verdict
-    from deadtokens.montecarlo import FAMILY_LEVEL, p_words, smallest_p
+    from deadtokens.montecarlo import FAMILY_LEVEL
     from deadtokens.sources import open_matrix
 
     check_choice(mask, rows)
@@ -100,6 +103,15 @@ def independence(
         f"tested: {tables.rows_in_words(which)}, {result.n_rows:,}, as {snowball.format.name}; "
         f"{result.n_varying:,} of {snowball.codes.shape[1]:,} dimensions vary"
     )
+    show(result)
+
+
+def show(result: Independence) -> None:
+    """The features beside those under independence, and what follows."""
+    from deadtokens.cli import display, tables
+    from deadtokens.independence import verdict
+    from deadtokens.montecarlo import p_words, smallest_p
+
     if result.reason is None:
         display.line(
             f"simulated: {result.permutations:,} permutations, which can give p = "

@@ -1,12 +1,13 @@
-"""What is shown of transfers: bars on stderr, and what happens to them in lines."""
+"""What is shown of work that takes long: bars on stderr, and what happens in lines."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deadtokens.cli import display
 from deadtokens.errors import plain
@@ -16,18 +17,24 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _SMALL_BYTES = 1_000_000  # over before a bar could be read
+SHORT_SECONDS = 1.0  # likewise: work that is done by then gets no bar
 
 
 def listen_to_transfers() -> None:
-    """From now on say on stderr what is transferred; with bars where that is a terminal."""
-    if sys.stderr.isatty():
-        listen(Listener(display.message, _Bars().transfer))
-    else:
-        listen(Listener(display.message))
+    """From now on say on stderr what takes long; with bars where that is a terminal."""
+    listen(terminal_listener())
+
+
+def terminal_listener() -> Listener:
+    """One that says on stderr what takes long."""
+    if not sys.stderr.isatty():
+        return Listener(display.message)
+    bars = _Bars()
+    return Listener(display.message, bars.transfer, bars.work)
 
 
 class _Bars:
-    """One bar for each transfer that goes on; threads share the display."""
+    """One bar for each thing that goes on; threads share the display."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,9 +48,34 @@ class _Bars:
             yield lambda _: None
             return
         progress = self._begin()
-        task = progress.add_task(plain(label), total=total, completed=done)
+        task = progress.add_task(plain(label), total=total, completed=done, unit="")
         try:
             yield lambda reached: progress.update(task, completed=reached)
+        finally:
+            self._end(progress)
+
+    @contextlib.contextmanager
+    def work(self, what: str, total: int) -> Iterator[Reached]:
+        """A bar from when the work proves to be long; yields what moves it."""
+        begun = time.monotonic()
+        with contextlib.ExitStack() as shown:
+            bar: Reached | None = None
+
+            def reached(done: int) -> None:
+                nonlocal bar
+                if bar is None and time.monotonic() - begun >= SHORT_SECONDS and done < total:
+                    bar = shown.enter_context(self._counted(what, total))
+                if bar is not None:
+                    bar(done)
+
+            yield reached
+
+    @contextlib.contextmanager
+    def _counted(self, what: str, total: int) -> Iterator[Reached]:
+        progress = self._begin()
+        task = progress.add_task("", total=total, unit=what)
+        try:
+            yield lambda done: progress.update(task, completed=done)
         finally:
             self._end(progress)
 
@@ -68,7 +100,18 @@ def _new_display() -> Progress:
     from rich.console import Console
     from rich.table import Column
 
-    whole = Column(no_wrap=True)
+    class Reach(bars.ProgressColumn):
+        """How far it is, how fast, how long still: in bytes, or in units of the work."""
+
+        def __init__(self) -> None:
+            super().__init__(table_column=Column(no_wrap=True))
+            self._bytes, self._speed = bars.DownloadColumn(), bars.TransferSpeedColumn()
+
+        def render(self, task: bars.Task) -> Any:
+            if task.fields["unit"]:
+                return _counted_words(task)
+            return self._bytes.render(task) + " " + self._speed.render(task)
+
     return bars.Progress(
         bars.TextColumn(
             "{task.description}",
@@ -76,7 +119,16 @@ def _new_display() -> Progress:
             table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36),
         ),
         bars.BarColumn(bar_width=12),
-        bars.DownloadColumn(table_column=whole),
-        bars.TransferSpeedColumn(table_column=whole),
+        Reach(),
         console=Console(stderr=True),
     )
+
+
+def _counted_words(task: Any) -> str:
+    """So many of so many, and what is known of speed and time."""
+    words = f"{task.completed:,.0f} of {task.total:,} {task.fields['unit']}"
+    if task.speed:
+        words += f", {task.speed:,.3g} per s"
+    if task.time_remaining is not None:
+        words += f", {display.duration(task.time_remaining)} left"
+    return words

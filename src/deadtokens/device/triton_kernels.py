@@ -19,6 +19,7 @@ _WORDS_BLOCK = 256
 
 @triton.jit
 def _distance_tile(by_dimension, result, m, a, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    """A tile of `distance_matrix` and its mirror image, dimension by dimension: O(BLOCK^2 a)."""
     first, second = tl.program_id(0), tl.program_id(1)
     if second < first:
         return
@@ -40,7 +41,10 @@ def _distance_tile(by_dimension, result, m, a, BLOCK: tl.constexpr):  # type: ig
 
 
 def distance_matrix(x: torch.Tensor, tile_bytes: int) -> torch.Tensor:
-    """(m, m) float32 distances between the rows of (m, a) float32 vectors, in one pass."""
+    """(m, m) float32 distances between the rows of (m, a) float32 vectors, in one pass.
+
+    O(m^2 a) work, O(m^2) memory.
+    """
     del tile_bytes
     m, a = x.shape
     result = torch.empty((m, m), dtype=x.dtype, device=x.device)
@@ -56,6 +60,7 @@ def _round_and_store(  # type: ignore[no-untyped-def]
     word, row, dimension, ordinals, doubtful, centroid, sigma, widths, surely, width,
     FRACTION_BITS: tl.constexpr, MIN_EXPONENT: tl.constexpr, THROUGH_FLOAT32: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
+    """A cell from a random word, and whether it is too close to a boundary to be sure: O(BLOCK)."""
     inside = dimension < width
     layer = (word & 0xFF).to(tl.int32)
     bits = (word >> 12).to(tl.int64)
@@ -85,6 +90,7 @@ def _quick_row(  # type: ignore[no-untyped-def]
     width, blocks, FRACTION_BITS: tl.constexpr, MIN_EXPONENT: tl.constexpr,  # noqa: N803
     THROUGH_FLOAT32: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
+    """A block of a token's coordinates, from one Philox call each four words: O(BLOCK)."""
     row = tl.program_id(0)
     block = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     nothing = tl.zeros((BLOCK,), dtype=tl.uint32)

@@ -145,6 +145,6 @@ def _side(matrix: Matrix, census: Census) -> dict[str, Any]:
         "n_dimensions": matrix.n_dimensions,
         "n_unique": census.n_unique,
         "n_black_holes": census.n_black_holes,
-        "black_hole_population": int(census.group_population.sum()),
+        "black_hole_population": census.black_hole_population,
         "not_finite": census.not_finite.size,
     }

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deadtokens.census import Census
+from deadtokens.errors import plain
 from deadtokens.formats import Format
 from deadtokens.kernels.types import Float64Array, Int64Array
+from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 
 NONE = -1  # no black hole, no population, no steps
@@ -135,7 +137,7 @@ class Rounding:
 
 
 @dataclass(frozen=True)
-class Diff:
+class Diff(Shown):
     """Two matrices compared.
 
     Attributes:
@@ -168,7 +170,7 @@ class Diff:
 
     def __repr__(self) -> str:
         said = ", ".join(f"{n:,} {change}" for change, n in self.tally.items()) or "no black holes"
-        return f"<Diff of {self.a.source} and {self.b.source}: {said}>"
+        return plain(f"<Diff of {self.a.source} and {self.b.source}: {said}>")
 
     @property
     def n_common(self) -> int:

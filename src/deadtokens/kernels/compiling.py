@@ -2,16 +2,80 @@
 
 Cached on disk where a folder for it can be written, without the GIL (threads are the caller's),
 and with NumPy's division: no exception can leave a kernel.
+
+Compiling takes seconds, so the listener is told when a process begins to, and when it ends how much
+that was. Numba itself says what it compiles: kernels that come out of the cache are none of it.
 """
 
 from __future__ import annotations
 
+import atexit
+import time
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core import event
+
+from deadtokens.listening import listener
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+class _Watch(event.Listener):
+    """Counts kernels that are compiled, and the time that takes.
+
+    Numba compiles one at a time in all threads. What a kernel calls is compiled within it.
+    """
+
+    def __init__(self) -> None:
+        self._kernels = 0
+        self._seconds = 0.0
+        self._depth = 0
+        self._begun = 0.0
+
+    def on_start(self, event: Any) -> None:
+        if not self._depth and not _own(event):
+            return
+        if not self._depth:
+            self._begun = time.perf_counter()
+            if not self._kernels:
+                listener().message(_beginning(event.data["dispatcher"].stats.cache_path))
+            self._kernels += 1
+        self._depth += 1
+
+    def on_end(self, event: Any) -> None:  # noqa: ARG002 (Numba calls it so)
+        if self._depth:
+            self._depth -= 1
+            if not self._depth:
+                self._seconds += time.perf_counter() - self._begun
+
+    def tell(self) -> None:
+        """Tell the listener what was compiled since it was told last, if anything was."""
+        if self._kernels:
+            listener().message(f"compiled {self._kernels} kernels in {self._seconds:.1f} s")
+        self._kernels, self._seconds = 0, 0.0
+
+
+def _own(event: Any) -> bool:
+    """Whether a kernel of this package is compiled; a notebook may have others."""
+    name: str = event.data["dispatcher"].py_func.__module__
+    return name.startswith("deadtokens.")
+
+
+def _beginning(folder: str | None) -> str:
+    took = "a few seconds, about half a minute for a study"
+    if folder is None:
+        return (
+            f"compiling kernels, which takes {took}, in every process: no folder can be written to "
+            "keep them in; name one in the environment variable NUMBA_CACHE_DIR"
+        )
+    return f"compiling kernels for this machine, once: {took}; they are kept in {folder}"
+
+
+watch = _Watch()
+event.register("numba:compile", watch)  # type: ignore[no-untyped-call]
+atexit.register(watch.tell)
 
 
 def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -8,7 +8,8 @@ about 2^-52 of sigma, so that a coordinate's distribution is within some 2^-44 o
 
 Every token draws from its own place in the stream, hence any rows can be drawn alone.
 
-Notation: a dimensions are active, *quantum* is the spacing of the format in a binade.
+Notation (docs/method.md, section 7): a dimensions are active, *quantum* is the spacing of the
+format in a binade. Kernels work in place, O(1) memory besides the arrays they are given.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ _FRACTION_BITS = np.int64(52)
 
 @kernel
 def round_to_ordinal(x: float, fraction_bits: int, min_exponent: int) -> Any:
-    """Ordinal of a float64 number rounded to nearest, ties to even; no overflow is looked for."""
+    """Ordinal (equation 1.1) of a float64 number rounded to nearest, ties to even; O(1).
+
+    No overflow is looked for.
+    """
     bits = np.float64(x).view(np.int64)
     exponent = ((bits & _MAGNITUDE) >> _FRACTION_BITS) - _EXPONENT_BIAS
     if exponent < min_exponent:
@@ -85,7 +89,7 @@ def round_to_ordinal(x: float, fraction_bits: int, min_exponent: int) -> Any:
 
 @kernel
 def ordinal_value(ordinal: int, fraction_bits: int, min_exponent: int) -> float:
-    """Value of an ordinal, as float64."""
+    """Value of an ordinal, as float64: the inverse of equation 1.1; O(1)."""
     magnitude = np.int64(abs(ordinal))
     binade = max((magnitude >> fraction_bits) - np.int64(1), np.int64(0))
     quanta = np.float64(magnitude - (binade << fraction_bits))
@@ -97,6 +101,7 @@ def ordinal_value(ordinal: int, fraction_bits: int, min_exponent: int) -> float:
 @kernel
 def _normal_rejected(word: int, state: Words, ahead: Words) -> float:
     # Goes on where the ziggurat's quick test fails for this word: outside the layer's sure part.
+    # O(1) words on average.
     while True:
         layer = word & np.uint64(0xFF)
         bits = word >> np.uint64(12)
@@ -123,7 +128,7 @@ def _normal_rejected(word: int, state: Words, ahead: Words) -> float:
 def _fill_normals(
     z: Float64Array, words: Words, doubtful: npt.NDArray[np.uint8], state: Words, ahead: Words
 ) -> None:
-    # A pass that vectorises and flags what needs more than one word, then those one by one.
+    # A pass that vectorises and flags what needs more than one word, then those one by one: O(a).
     for k in range(z.size):
         word = words[k]
         layer = word & np.uint64(0xFF)
@@ -148,7 +153,7 @@ def fill_noise(
     state: Words,
     ahead: Words,
 ) -> None:
-    """Noise of standard deviation 1 for one token, as (a,) float64.
+    """Noise of standard deviation 1 for one token, as (a,) float64; O(a) time.
 
     Args:
         z: Receives it.
@@ -193,6 +198,8 @@ def direct_rows(
     ahead: Words,
 ) -> None:
     """Draw tokens first_token .. first_token + rows - 1 of a trial, in the active dimensions.
+
+    O(rows a) time.
 
     Args:
         codes: (rows, a) int16 or int32, receives the ordinals.
@@ -242,7 +249,8 @@ def add_elements(
     """Add a trial's deviations value - centroid to a histogram and to power sums.
 
     Bin i of the b bins holds floor(deviation * scale) = i - b / 2, the outermost ones whatever lies
-    beyond them too. With ``scale`` a power of two the bins are exact.
+    beyond them too. With ``scale`` a power of two the bins are exact. O(m a) time
+    (docs/method.md, section 9).
 
     Args:
         codes: (m, a) ordinals.

@@ -6,8 +6,9 @@ high[j], and count[j] of the n tokens lie in each. Of Gaussian noise of width si
     f(mu) = sum_j count[j] log p_j(mu),    p_j(mu) = Phi((high[j] - mu) / sigma)
                                                      - Phi((low[j] - mu) / sigma),
 
-which is concave, because log p_j is. The integral of exp(f) is taken from the mode outwards, as far
-as f falls by `_DROP`, with Gauss-Legendre nodes on either side: O(cells x nodes).
+(equation 12.2), which is concave, because log p_j is. The integral of exp(f), equation 12.1, is
+taken from the mode outwards, as far as f falls by `_DROP`, with Gauss-Legendre nodes on either
+side: O(cells x nodes). Kernels work in place, O(1) memory besides the arrays they are given.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def _far_tail(x: float) -> float:
 
 @kernel
 def cell_log_probability(a: float, b: float, width: float, tail_a: float, tail_b: float) -> float:
-    """log(Phi(b) - Phi(a)), given b - a, of which the ends may not tell, and their `_far_tail`."""
+    """log(Phi(b) - Phi(a)), given b - a, of which the ends may not tell, and their `_far_tail`.
+
+    O(1); a term of equation 12.2, from the tails, their asymptotic series or the density's.
+    """
     middle = 0.5 * abs(a + b)
     if width * (1.0 + middle) < _NARROW:
         square = middle * middle
@@ -85,7 +89,7 @@ def _cell_slope(a: float, b: float) -> float:
 def _height(
     mu: float, low: Float64Array, high: Float64Array, count: Int64Array, sigma: float
 ) -> float:
-    # f(mu); neighbouring cells share the tail at the boundary between them.
+    # f(mu), O(cells); neighbouring cells share the tail at the boundary between them.
     total = 0.0
     b = np.inf
     tail_b = 0.0
@@ -102,7 +106,7 @@ def _height(
 def _slope(
     mu: float, low: Float64Array, high: Float64Array, count: Int64Array, sigma: float
 ) -> float:
-    # The derivative of f times sigma.
+    # The derivative of f times sigma, O(cells).
     total = 0.0
     for j in range(count.size):
         total += count[j] * _cell_slope((low[j] - mu) / sigma, (high[j] - mu) / sigma)
@@ -113,7 +117,7 @@ def _slope(
 def _mode(low: Float64Array, high: Float64Array, count: Int64Array, sigma: float) -> float:
     # The slope falls from positive at the lowest boundary to negative at the highest: regula falsi
     # (Illinois), every third step a halving, until the slope or the bracket is next to nothing
-    # beside the peak's, whose width is sigma / sqrt(n) or more.
+    # beside the peak's, whose width is sigma / sqrt(n) or more. O(cells x steps).
     left = low[0]
     right = high[count.size - 1]
     rise = _slope(left, low, high, count, sigma)
@@ -167,7 +171,7 @@ def _end(
 
 @kernel
 def log_likelihood(low: Float64Array, high: Float64Array, count: Int64Array, sigma: float) -> float:
-    """Log of the integral of exp(f) over mu."""
+    """Log of the integral of exp(f) over mu (equation 12.1); O(cells x nodes)."""
     mode = _mode(low, high, count, sigma)
     peak = _height(mode, low, high, count, sigma)
     step = 6.0 * sigma / math.sqrt(count.sum())
@@ -193,7 +197,7 @@ def log_likelihoods(
     sigma: float,
     result: Float64Array,
 ) -> None:
-    """`log_likelihood` of many dimensions.
+    """`log_likelihood` of many dimensions; O(cells x nodes) over all of them.
 
     Args:
         first: (k + 1,) int64, where each dimension's occupied cells begin; two or more each.
@@ -213,7 +217,7 @@ def log_unsplit(low: Float64Array, high: Float64Array, count: Int64Array, sigma:
     """Log of the integral over mu of p(mu)^n, for n tokens that all lie in one cell.
 
     It is E[(width - sigma R)+] with R the range of n standard normals (equation 12.3). The two
-    halves of the cell are alike, and far inside p is 1.
+    halves of the cell are alike, and far inside p is 1. O(nodes).
     """
     half = 0.5 * (high[0] - low[0]) / sigma
     if half < _ROUND:
@@ -234,7 +238,7 @@ def log_unsplit(low: Float64Array, high: Float64Array, count: Int64Array, sigma:
 def log_unsplits(
     low: Float64Array, high: Float64Array, count: Int64Array, sigma: float, result: Float64Array
 ) -> None:
-    """`log_unsplit` of many cells, all arrays (k,)."""
+    """`log_unsplit` of many cells, all arrays (k,); O(k x nodes)."""
     for k in range(result.size):
         cell = slice(k, k + 1)
         result[k] = log_unsplit(low[cell], high[cell], count[cell], sigma)
@@ -252,7 +256,9 @@ def centres(
     lower: Float64Array,
     upper: Float64Array,
 ) -> None:
-    """Posterior mean of mu in each dimension, and the quantiles tail and 1 - tail.
+    """Posterior mean of mu in each dimension (equation 12.6), and the quantiles tail and 1 - tail.
+
+    By an even grid of `_GRID` steps: O(cells x _GRID) time, O(_GRID) memory.
 
     Args:
         first: As in `log_likelihoods`, but with one cell or more each,
@@ -289,7 +295,7 @@ def centres(
 
 @kernel
 def _quantile(density: Float64Array, total: float, q: float, left: float, gap: float) -> float:
-    # Of a density on an even grid, zero at both ends: each node stands for the gap around it.
+    # Of a density on an even grid, zero at both ends: each node stands for the gap around it. O(k).
     reached = 0.0
     for i in range(density.size):
         if reached + density[i] >= q * total:

@@ -1,7 +1,7 @@
 """Loops over the rows of a matrix: how far each lies from a point, and random projections of it.
 
 Sums run in a fixed order over a fixed number of lanes, whatever the processor, so that a row's
-distance is the same number wherever it stands and whoever asks.
+distance is the same number wherever it stands and whoever asks (docs/method.md, section 16).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def distances(
 ) -> None:
     """Squared Euclidean distance and lattice steps from a centre, and which rows are all zeros.
 
-    Rows with NaN or infinities give numbers without a meaning.
+    D^2 and S of equation 16.1, in O(m d) time and O(1) memory. Rows with NaN or infinities give
+    numbers without a meaning.
 
     Args:
         codes: (m, d) bit patterns.
@@ -70,7 +71,9 @@ def distances(
 
 @array_kernel
 def project(values: Float32Array, signs: Float32Array, sketch: Float32Array) -> None:
-    """Random projections: the columns, with random signs, dealt round to w sums.
+    """Random projections (equation 16.4): the columns, with random signs, dealt round to w sums.
+
+    O(m d) time, O(w) memory.
 
     Args:
         values: (m, d) numbers.

@@ -7,14 +7,15 @@ probability q, independently. Two exact ways to draw the leavers of a group of p
 
 - p q large: one binomial draw;
 - otherwise a clock. Going past a token uses up -log(1 - q) of an exponential time; where it runs
-  out, that token leaves and the clock is set anew. The exponential has no memory, so what is left
-  of it is carried to the next group and the next dimension: a dimension that nobody leaves costs
-  one comparison.
+  out, that token leaves and the clock is set anew (equation 7.1). The exponential has no memory, so
+  what is left of it is carried to the next group and the next dimension: a dimension that nobody
+  leaves costs one comparison.
 
 The leavers are then dealt to the other cells, the most likely first.
 
 Notation: a dimensions are active; *columns* number them in ascending order, *steps* in the order
-of splitting. *Entries* are the cells other than the most likely one, step after step.
+of splitting. *Entries* are the cells other than the most likely one, step after step. Kernels work
+in place, O(1) memory besides the arrays they are given.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class OccupancyTable(NamedTuple):
 
 @kernel
 def find_entry(cumulative: Float64Array, first: int, last: int, u: float) -> int:
-    """The first entry of first .. last - 1 with u <= cumulative."""
+    """The first entry of first .. last - 1 with u <= cumulative; O(log(last - first))."""
     linear = min(last, first + _LINEAR)
     for entry in range(first, linear):
         if u <= cumulative[entry]:
@@ -99,7 +100,7 @@ def _place(
     codes: OrdinalArray,
 ) -> int:
     # Puts `count` leavers of `group` into an entry's cell: into the group itself if nobody is left
-    # in it, else into a new one. Returns the number of groups, or -1 if there is no room.
+    # in it, else into a new one, O(a). Returns the number of groups, or -1 if there is no room.
     if vacant:
         codes[group, column] = table.ordinal[entry]
         populations[group] = count
@@ -127,7 +128,8 @@ def _deal(
     codes: OrdinalArray,
     counts: Int64Array,
 ) -> int:
-    # Splits the leavers off a group. Returns the number of groups, or -1 if there is no room.
+    # Splits the leavers off a group, in O(`SCRATCH_SIZE`) draws or one for each entry. Returns the
+    # number of groups, or -1 if there is no room.
     first = table.first[step]
     last = table.first[step + 1]
     column = table.column[step]
@@ -188,6 +190,9 @@ def occupancy_trial(
 ) -> int:
     """Draw one trial from the stream (state, ahead), which the caller has started.
 
+    O(m a) time at most for the visits of groups, far less where steps are passed in one comparison,
+    and a draw for every token that leaves by the clock.
+
     Args:
         n_tokens: n >= 1.
         table: The cloud's.
@@ -204,7 +209,7 @@ def occupancy_trial(
     """
     clock = exponential(state, ahead)
     most = np.float64(n_tokens)
-    groups = 1
+    groups = int(np.int64(1))  # a literal would have `_deal` compiled for itself too
     populations[0] = n_tokens
     for k in range(codes.shape[1]):
         codes[0, k] = table.modal[k]
@@ -285,6 +290,8 @@ def occupancy_chunk(
     counts: Int64Array,
 ) -> int:
     """Draw trials first_trial .. first_trial + n_trials - 1, one after another.
+
+    O(m a) time at most for each, as `occupancy_trial`.
 
     Args:
         n_tokens: n >= 1.

@@ -30,7 +30,7 @@ BLOCK = 64
 
 @array_kernel
 def fill_blocks(x: RealArray, blocks: RealArray) -> None:
-    """Lay out (n, d) vectors as (ceil(n / BLOCK), d, BLOCK) blocks."""
+    """Lay out (n, d) vectors as (ceil(n / BLOCK), d, BLOCK) blocks; O(n d), in place."""
     n, d = x.shape
     for b in range(blocks.shape[0]):
         for l in range(BLOCK):  # noqa: E741
@@ -43,7 +43,10 @@ def fill_blocks(x: RealArray, blocks: RealArray) -> None:
 def count_listed(
     blocks: RealArray, n: int, centre: RealArray, h: float, counts: Int64Array
 ) -> None:
-    """Number of elements with abs(x - centre) >= h of each block's vectors, into ``counts``."""
+    """Number of elements with abs(x - centre) >= h of each block's vectors, into ``counts``.
+
+    O(n d), in place.
+    """
     for b in range(blocks.shape[0]):
         present = min(BLOCK, n - b * BLOCK)
         count = 0
@@ -66,7 +69,8 @@ def fill_lists(
 ) -> None:
     """The elements that `count_listed` counts, block b's at starts[b] : starts[b + 1].
 
-    Of each its dimension, its vector's place in the block, and its value, by dimension.
+    Of each its dimension, its vector's place in the block, and its value, by dimension. O(n d), in
+    place.
     """
     for b in range(blocks.shape[0]):
         present = min(BLOCK, n - b * BLOCK)
@@ -91,6 +95,7 @@ def _raise_tile(
     """Tile of a block's vectors, given by their lists, against another block's.
 
     Lists are by dimension, so that the other block is read from one end to the other.
+    O(elements listed x BLOCK), in place.
     """
     tile[:] = 0
     for p in range(dimensions.size):
@@ -129,7 +134,7 @@ def _compiled_as_float(bits):  # type: ignore[no-untyped-def]
 
 @array_kernel
 def pair_distance(a: RealArray, b: RealArray) -> float:
-    """The L-infinity distance of two vectors, over all dimensions.
+    """The L-infinity distance of two vectors (equation 3.2), over all dimensions; O(d).
 
     The maximum is taken over the bits: compilers vectorise it for integers, not for floats.
     """
@@ -153,6 +158,9 @@ def distance_slab(
     slab: RealArray,
 ) -> None:
     """Exact distances of block ``a``'s vectors to those of blocks a, a + 1, ...
+
+    By equation 4.2. With l elements listed of a vector, O(BLOCK n l) time and O(d) for each pair
+    that these do not settle; O(BLOCK^2) memory.
 
     Args:
         x: (n, d) vectors.
@@ -195,7 +203,7 @@ def summarise_slab(
     histogram: Int64Array,
     degrees: Int64Array,
 ) -> tuple[float, float, float]:
-    """Sum (float64), smallest and largest distance of a slab's pairs.
+    """Sum (float64), smallest and largest distance of a slab's pairs; O(BLOCK n), in place.
 
     Args:
         slab: Distances.
@@ -231,7 +239,10 @@ def summarise_slab(
 def refine_histogram(
     keys: UInt32Array, columns: int, high_bits: int, histogram: Int64Array
 ) -> None:
-    """Count a slab's pairs with those high 16 key bits by their low 16, added to (65536,)."""
+    """Count a slab's pairs with those high 16 key bits by their low 16, added to (65536,).
+
+    O(BLOCK n), in place.
+    """
     for r in range(min(BLOCK, columns)):
         for c in range(r + 1, columns):
             if keys[r, c] >> 16 == high_bits:
@@ -250,6 +261,7 @@ def nearest_outside(
     """For each component, its shortest edge to another one among a slab's pairs (Borůvka's step).
 
     Ties go to the lower pair (i, j), i < j, which keeps the edges chosen free of cycles.
+    O(BLOCK n), in place (docs/method.md, section 5).
 
     Args:
         slab: Distances.
@@ -280,7 +292,7 @@ def nearest_outside(
 def any_pair_within(x: RealArray, touching: float, visits: int) -> bool:
     """Whether any two of the (n, d) vectors touch; they are sorted by their first dimension.
 
-    After looking at ``visits`` pairs it gives up and says that some may.
+    After looking at ``visits`` pairs it gives up and says that some may: O(n + visits d) time.
     """
     n, d = x.shape
     for i in range(n):
@@ -302,7 +314,7 @@ def any_pair_within(x: RealArray, touching: float, visits: int) -> bool:
 
 @array_kernel
 def count_differing(x: RealArray, counts: Int32Array) -> None:
-    """Hamming distances of (n, d) vectors: differing dimensions of each pair, (n, n)."""
+    """Hamming distances of (n, d) vectors: differing dimensions of each pair, (n, n); O(n^2 d)."""
     n, d = x.shape
     for i in range(n):
         counts[i, i] = 0

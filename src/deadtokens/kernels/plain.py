@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.formats import Codes
+from deadtokens.kernels.pairs import BLOCK
 from deadtokens.kernels.types import (
     BoolArray,
     Float32Array,
@@ -20,8 +21,6 @@ from deadtokens.kernels.types import (
     UInt32Array,
     UInt64Array,
 )
-
-BLOCK = 64
 
 
 def hash_rows(

@@ -16,7 +16,8 @@ A *stream* is two uint64 arrays: its state (`STATE_SIZE`: key, row, trial, next 
 an even number of words drawn ahead, which depends on their number: it is part of the stream, and
 `AHEAD` everywhere. Philox has only 32-bit products, so that drawing ahead vectorises.
 
-All functions here are also plain Python: with NUMBA_DISABLE_JIT=1 they give the same numbers.
+All functions here are also plain Python: with NUMBA_DISABLE_JIT=1 they give the same numbers. They
+work in place.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ _REMAINDERS = np.array(
 # Inlined before LLVM sees it: as a call it keeps the loop of fill_words from being vectorised.
 @njit(inline="always")
 def philox_block(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-    """Philox 4x32-10 of one counter: four 32-bit numbers, each held in a uint64, as are all."""
+    """Philox 4x32-10 of one counter: four 32-bit numbers, each held in a uint64, as are all.
+
+    O(1): ten rounds.
+    """
     for _ in range(10):
         p0 = _MULTIPLIER_0 * c0
         p1 = _MULTIPLIER_1 * c2
@@ -83,7 +87,7 @@ def philox_block(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 def fill_words(words: Words, key: int, row: int, trial: int, first_block: int) -> None:
     """Fill ``words`` (uint64, even length 2 b) with blocks first_block .. first_block + b - 1.
 
-    Block i gives the words i and b + i.
+    Block i gives the words i and b + i. O(b).
     """
     k0 = np.uint64(key) & _LOW
     k1 = np.uint64(key) >> _HALF
@@ -101,7 +105,7 @@ def fill_words(words: Words, key: int, row: int, trial: int, first_block: int) -
 
 @kernel
 def start_stream(state: Words, ahead: Words, key: int, row: int, trial: int, block: int) -> None:
-    """Point a stream at the given place; its first draw fills the words ahead."""
+    """Point a stream at the given place, O(1); its first draw fills the words ahead."""
     state[_KEY] = np.uint64(key)
     state[_ROW] = np.uint64(row)
     state[_TRIAL] = np.uint64(trial)
@@ -111,7 +115,7 @@ def start_stream(state: Words, ahead: Words, key: int, row: int, trial: int, blo
 
 @kernel
 def next_word(state: Words, ahead: Words) -> int:
-    """The next 64 random bits, as uint64."""
+    """The next 64 random bits, as uint64; O(1), the words ahead shared out over their draws."""
     position = state[_POSITION]
     if position == np.uint64(ahead.size):
         fill_words(ahead, state[_KEY], state[_ROW], state[_TRIAL], state[_NEXT])
@@ -123,25 +127,25 @@ def next_word(state: Words, ahead: Words) -> int:
 
 @kernel
 def unit_interval(word: int) -> float:
-    """A word as a number strictly between 0 and 1: (its upper 52 bits + 1/2) / 2^52, exactly."""
+    """A word as a number in (0, 1): (its upper 52 bits + 1/2) / 2^52, exactly; O(1)."""
     return (np.float64(word >> np.uint64(12)) + 0.5) * 2.0**-52
 
 
 @kernel
 def uniform(state: Words, ahead: Words) -> float:
-    """A uniform number strictly between 0 and 1."""
+    """A uniform number strictly between 0 and 1; O(1)."""
     return unit_interval(next_word(state, ahead))  # type: ignore[no-any-return]
 
 
 @kernel
 def exponential(state: Words, ahead: Words) -> float:
-    """An exponential number of mean 1, never 0."""
+    """An exponential number of mean 1, never 0, by its logarithm; O(1)."""
     return -math.log(uniform(state, ahead))
 
 
 @kernel
 def stirling_remainder(k: float) -> float:
-    """What Stirling's formula for log(k!) leaves out, k a whole number."""
+    """What Stirling's formula for log(k!) leaves out, k a whole number; O(1), by its series."""
     if k < 16.0:
         return _REMAINDERS[int(k)]  # type: ignore[no-any-return]
     inverse = 1.0 / (k + 1.0)
@@ -206,7 +210,10 @@ def _binomial_by_rejection(state: Words, ahead: Words, n: int, p: float) -> int:
 
 @kernel
 def binomial(state: Words, ahead: Words, n: int, p: float) -> int:
-    """A binomial count of n trials of probability p, 0 <= p <= 1, exact to float64 rounding."""
+    """A binomial count of n trials of probability p, 0 <= p <= 1, exact to float64 rounding.
+
+    O(1) on average, whatever n: a sum of some `BINOMIAL_MEAN` terms, or rejection.
+    """
     if p <= 0.0 or n <= 0:
         return 0
     if p >= 1.0:

@@ -3,7 +3,7 @@
 Notation (docs/method.md, section 14). A dimension's mean is drawn uniformly over one cell; its n
 tokens are not drawn but counted: how many lie above the cell's upper boundary, of these how many
 above the next one, and so on, each a binomial draw given the one before; likewise below.
-O(cells passed) for a dimension.
+O(cells passed) for a dimension, in place.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ def replicate(
 ) -> None:
     """Draw one replicate from the stream (state, ahead), which the caller has started.
 
+    O(k + cells passed) time.
+
     Args:
         n_tokens: Tokens.
         sigma: Of the noise, above 0.
@@ -156,6 +158,8 @@ def replicates(
     totals: Float64Array,
 ) -> None:
     """Draw replicates first_number .. first_number + r - 1, a stream each, until something varies.
+
+    O(r (k + cells passed)) time.
 
     Args:
         key: The stream key, uint64.

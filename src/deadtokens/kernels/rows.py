@@ -1,8 +1,8 @@
 """Loops over the rows of a matrix: equal rows, and the extremes of its columns.
 
 Equal rows are found by hashing every row and confirming candidates by comparing values: O(V d)
-time, one pass over the codes. The hash is multilinear, sum_k a[k] * code[k] mod 2**64
-(Carter and Wegman, 1979); it decides speed only, never the result.
+time, one pass over the codes (docs/method.md, section 2). The hash is multilinear, sum_k a[k]
+code[k] mod 2**64 (equation 2.1; Carter and Wegman, 1979); it decides speed only, never the result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def hash_rows(
     hashes: UInt64Array,
     finite: BoolArray,
 ) -> None:
-    """Hash each row by value, and find the rows with NaN or an infinity.
+    """Hash each row by value (equation 2.1), and find the rows with NaN or an infinity.
+
+    O(V d) time, in place.
 
     Args:
         codes: (V, d) bit patterns.
@@ -56,7 +58,8 @@ def first_equal_rows(
     """For each row in ``order``, the first row with equal values.
 
     Rows of unequal hash are unequal; rows of equal hash are compared, so that a collision costs
-    time and never merges rows.
+    time and never merges rows. O(d) for each row in ``order`` and each distinct row of its hash, of
+    which there is one but for collisions; in place.
 
     Args:
         codes: (V, d) bit patterns.
@@ -91,7 +94,7 @@ def first_equal_rows(
 
 @array_kernel
 def column_extremes(codes: Codes, sign_bit: int, low: Int64Array, high: Int64Array) -> None:
-    """Lowest and highest ordinal of each column of finite codes.
+    """Lowest and highest ordinal (equation 1.1) of each column of finite codes; O(m d), in place.
 
     Args:
         codes: (m, d) bit patterns.

@@ -9,7 +9,8 @@ from deadtokens.report.chartkit import Chart
 from deadtokens.report.cluster_charts import components_chart, graph_chart, lattice_chart
 from deadtokens.report.curve_charts import curves_chart
 from deadtokens.report.drawing import Page, render_page
-from deadtokens.report.findings import Findings, gather
+from deadtokens.report.findings import Findings
+from deadtokens.report.gathering import gather
 from deadtokens.report.opening import opening
 from deadtokens.report.sweep_charts import ranks_chart, z_chart
 from deadtokens.report.tables import commands, facts, tables

@@ -107,6 +107,10 @@ def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None
 def inspect(source: str | Path, tensor: str | None = None) -> Inspection:
     """The tensors of a source that can hold token vectors, and which one is used.
 
+    Args:
+        source: As for `open_matrix`, but no array; only headers are read.
+        tensor: The tensor wanted, by name, if any.
+
     Raises:
         SourceError: There is no such source, or it is damaged or of an unsupported kind.
     """

@@ -64,11 +64,6 @@ class Candidate:
     tensor: StoredTensor
     role: Role
 
-    @property
-    def readable(self) -> bool:
-        """Whether its dtype is a format that can be read."""
-        return matrix_format(self.tensor) is not None
-
 
 @dataclass(frozen=True)
 class Choice:

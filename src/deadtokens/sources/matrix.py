@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.errors import SourceError
+from deadtokens.errors import SourceError, plain
 from deadtokens.files import PartedTensor, StoredTensor
 from deadtokens.formats import FLOAT32, FORMATS, Float32Array, Format
 from deadtokens.rows import MadeRows, RowChoice, RowCodes
+from deadtokens.showing import Shown
 from deadtokens.sources.quantised import can_dequantise, dequantised_rows, is_quantisation
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Quantised:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Matrix(Shown):
     """A matrix of token vectors.
 
     Attributes:
@@ -76,7 +77,7 @@ class Matrix:
 
     def __repr__(self) -> str:
         shape = f"{self.n_rows:,} x {self.n_dimensions:,}"
-        return f"<Matrix {self.tensor}, {shape} {self.storage}, of {self.source}>"
+        return plain(f"<Matrix {self.tensor}, {shape} {self.storage}, of {self.source}>")
 
     @property
     def storage(self) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deadtokens.errors import plain
 from deadtokens.files import StoredTensor
+from deadtokens.showing import Shown
 from deadtokens.sources.choose import Choice, candidates, choose
 from deadtokens.sources.matrix import Matrix, TokenizerSource, matrix_codes
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Shown):
     """The tensors of a source, by name, and what stands beside them.
 
     Attributes:
@@ -33,6 +35,9 @@ class Model:
     files: tuple[Path, ...] = ()
     where: object = field(default=None)
     remote: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Model {plain(self.source)}: {len(self.tensors):,} tensors>"
 
     def choose(self, tensor: str | None = None) -> Choice:
         """The tensor to use, by name, or by default the output matrix, or the input one if tied.

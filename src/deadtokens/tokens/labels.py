@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.rows import RowChoice
+from deadtokens.showing import Shown
 
 # In the order of the rules: the first that holds gives a row its label; "unknown" is for rows of
 # which the source does not say what token they are.
@@ -25,7 +26,7 @@ LABELS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class Labels(Shown):
     """What the rows of a matrix stand for, one entry per row; `label_rows` says by which rules.
 
     Attributes:

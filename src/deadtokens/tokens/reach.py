@@ -1,6 +1,6 @@
 """Which tokens text can produce: decode a token, encode what comes out, see whether it comes back.
 
-A token t is *reachable* if
+A token t is *reachable* (equation 17.1) if
 
     encode(decode([t])) == [t], or
     encode(decode([c, t])) == encode(decode([c])) + [t] for a carrier c,

@@ -1,0 +1,317 @@
+"""Results and progress in notebooks, in a kernel as Jupyter starts it."""
+
+from __future__ import annotations
+
+import html.parser
+import queue
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hostile_model import hostile_model
+from jupyter_client.manager import start_new_kernel
+from nbclient import NotebookClient
+
+import deadtokens as dt
+from deadtokens import listening
+from deadtokens.cli import transferring
+from deadtokens.errors import plain
+from deadtokens.notebook import _WRITERS
+from deadtokens.progress import Board, progress
+from deadtokens.showing import Shown
+
+SECONDS = 120  # in which whatever a kernel is asked for has to happen
+BUILTIN = "builtin:qwen3-4b"
+
+SETUP = f"""
+import sys
+import numpy as np
+import deadtokens as dt
+from deadtokens.progress import progress
+matrix = dt.open_matrix({BUILTIN!r})
+snowball = dt.snowball_of(matrix, np.arange(matrix.n_rows))
+measurement = dt.measure(snowball)
+fit = dt.fit(snowball)
+centre = fit.centre
+lengths = dict(epsilon=measurement.row["epsilon"], touching=measurement.row["touching"])
+totals = dt.sweep(centre, [1e-9, 2e-9], 100, 20, "run", **lengths)
+run = dt.open_run("run")
+theory = dt.theory(centre, 1e-9, 100)
+"""
+EXPRESSIONS = {
+    "matrix": "2,100 rows x 20 dimensions",
+    "snowball": "13 distinct vectors",
+    "measurement": "largest L-infinity distance",
+    "fit": "dimensions vary|dimensions +20 of 20",
+    "dt.independence(snowball, permutations=99)": "squared_correlations",
+    "dt.marginals(fit, count=20)": "replicates",
+    "dt.census(matrix)": "13 black holes with 2,100 rows",
+    "dt.take_inventory(matrix)": "dead: 2,100 rows",
+    "dt.take_inventory(matrix).search": "cluster",
+    "totals[0]": "n_unique",
+    "run": "2e-09",
+    "dt.compare(run, measurement)": "joint",
+    "dt.compare(run, measurement).best": "p \\(Holm\\)",
+    "theory[0]": "coinciding_pairs",
+    "dt.solve(centre, 'n_unique', 50, 100)[0]": "sigma = ",
+    "dt.Cloud(centre, 1e-9)": "gaussian noise of sigma 1e-09",
+    "dt.diff(matrix, matrix)": "13 unchanged",
+    f"dt.survey([{BUILTIN!r}])[0]": "2,100",
+    "dt.survey(['nowhere.npy'])[0]": "nowhere.npy",
+    "dt.measure_trials(np.ones((3, 5, 4), np.float32), epsilon=1.0)": "3 trials",
+}
+
+
+def run_cells(folder: Path, *cells: str) -> list[list[Any]]:
+    """The outputs of each cell of a notebook that is run in a folder."""
+    made: Any = nbformat.v4  # untyped
+    book = made.new_notebook(cells=[made.new_code_cell(text) for text in cells])
+    client = NotebookClient(
+        book, timeout=SECONDS, resources={"metadata": {"path": str(folder)}}, kernel_name="python3"
+    )
+    client.execute()
+    return [cell.outputs for cell in book.cells]
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page and its text; raises at tags that are not closed as they were opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag != "br":
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + "\n"
+
+
+def test_results_are_shown_as_tables(tmp_path: Path) -> None:
+    _, *shown = run_cells(tmp_path, SETUP, *EXPRESSIONS)
+    for (expression, expected), outputs in zip(EXPRESSIONS.items(), shown, strict=True):
+        (result,) = outputs
+        page = Page(result.data["text/html"])
+        assert re.search(expected, page.text), (expression, page.text)
+        assert set(page.tags) <= {"div", "br", "table", "thead", "tbody", "tr", "th", "td", "b"}
+        assert not re.search("color|background", result.data["text/html"]), "a theme of its own"
+        words = result.data["text/plain"]
+        assert words.startswith("<")
+        assert len(words) < 400, words
+
+
+def test_every_kind_of_result_has_a_form() -> None:
+    exported = [getattr(dt, name) for name in dt.__all__]
+    kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Shown)}
+    assert kinds <= set(_WRITERS)
+    without = {kind.__name__ for kind in exported if isinstance(kind, type)} - {
+        kind.__name__ for kind in kinds
+    }
+    assert without == {"DeadtokensError", "Format"}
+
+
+def test_hostile_tokens_are_text(tmp_path: Path) -> None:
+    inventory = dt.take_inventory(dt.open_matrix(str(hostile_model(tmp_path / "model"))))
+    shown = inventory._repr_html_()
+    page = Page(shown)
+    assert set(page.tags) <= {"div", "br", "table", "thead", "tbody", "tr", "th", "td", "b"}
+    assert {name for name, _ in page.attributes} == {"class", "style"}
+    assert plain(page.text.replace("\n", "")) == page.text.replace("\n", "")
+    assert ("class", "deadtokens tex2jax_ignore mathjax_ignore") in page.attributes
+    assert "<" in page.text, "the model has tokens that are tags"
+
+
+def test_numbers_go_into_tables_of_pandas(tmp_path: Path) -> None:
+    code = """
+import pandas as pd
+one = pd.Series(measurement.row)
+trials = pd.read_csv("run/trials.csv")
+summary = pd.read_csv("run/summary.csv")
+(one["n_unique"], len(trials), sorted(trials["sigma"].unique()), len(summary) > 0)
+"""
+    _, (result,) = run_cells(tmp_path, SETUP, code)
+    assert result.data["text/plain"] == "(13, 40, [1e-09, 2e-09], True)".replace(
+        "[1e-09, 2e-09]", "[np.float64(1e-09), np.float64(2e-09)]"
+    )
+
+
+SLOW = """
+import importlib
+importlib.import_module("deadtokens.progress").SHORT_SECONDS = 0.0
+importlib.import_module("deadtokens.progress")._REDRAWN_SECONDS = 0.0
+"""
+BAR = re.compile(r"<progress value=\"(\d+)\" max=\"(\d+)\"></progress> [\d,]+ of [\d,]+ trials")
+
+
+def test_a_bar_goes_and_leaves_a_line(tmp_path: Path) -> None:
+    _, _, shown, silent, noted = run_cells(
+        tmp_path,
+        SETUP,
+        SLOW,
+        "with progress():\n    totals = dt.sweep(centre, 1e-9, 100, 50, 'second', epsilon=6e-5)",
+        "totals = dt.sweep(centre, 1e-9, 100, 90, 'second', epsilon=6e-5)",
+        "'ipywidgets' in sys.modules, dt.measure(snowball) is None",
+    )
+    displayed = [output for output in shown if output.output_type == "display_data"]
+    left = displayed[-1].data["text/html"]
+    assert len(displayed) == 1, "replaced in place"
+    assert "50 of 50 trials in" in left
+    assert "<progress" not in left
+    assert not silent
+    assert noted[0].data["text/plain"] == "(False, False)"
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Any]:
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    try:
+        yield manager, client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def messages(client: Any, request: str) -> Iterator[tuple[str, Any]]:
+    """What a cell publishes, until it has ended."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        try:
+            message = client.get_iopub_msg(timeout=1)
+        except queue.Empty:
+            continue
+        if message["parent_header"].get("msg_id") != request:
+            continue
+        kind, content = message["msg_type"], message["content"]
+        if kind == "status" and content["execution_state"] == "idle":
+            return
+        yield kind, content
+    raise TimeoutError(request)
+
+
+def test_an_interrupt_leaves_no_bar_and_the_run_goes_on(kernel: Any) -> None:
+    manager, client = kernel
+    for text in (SETUP, SLOW):
+        assert not [kind for kind, _ in messages(client, client.execute(text)) if kind == "error"]
+    asked = 10_000_000
+    many = f"with progress(): dt.sweep(centre, 2e-6, 2100, {asked}, 'long', epsilon=6e-5)"
+    bars: list[int] = []
+    last = ""
+    errors = []
+    for kind, content in messages(client, client.execute(many)):
+        if kind in ("display_data", "update_display_data"):
+            last = content["data"]["text/html"]
+            found = BAR.search(last)
+            bars += [int(found[1])] if found else []
+            if found and len(bars) == 3:
+                manager.interrupt_kernel()
+        if kind == "error":
+            errors.append(content["ename"])
+    assert errors == ["KeyboardInterrupt"]
+    assert bars == sorted(bars)
+    assert "<progress" not in last
+    assert re.search("of 10,000,000 trials in", last)
+    after = """
+import threading, deadtokens.listening as listening
+held = dt.open_run("long").missing(0, 1)
+print(listening.listener() == listening.Listener(), threading.active_count() < 12)
+"""
+    said = [
+        content for kind, content in messages(client, client.execute(after)) if kind == "stream"
+    ]
+    assert [content["text"] for content in said] == ["True True\n"]
+
+
+def test_bars_of_threads_share_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["deadtokens.progress"]
+    monkeypatch.setattr(module, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_REDRAWN_SECONDS", 0.0)
+    published: list[tuple[str, bool, str]] = []
+
+    def publish(data: Any, *, transient: Any, update: bool) -> None:
+        published.append((data["text/html"], update, transient["display_id"]))
+
+    board = Board(publish)
+    with board.work("models", 2) as models:
+        with board.transfer("<i>x</i>\x1b", 4_000_000, 1_000_000) as reached:
+            reached(2_000_000)
+        models(1)
+    assert published[0][0].count("<progress") == 2
+    assert "&lt;i&gt;x&lt;/i&gt;\\x1b: 2.0 MB of 4.0 MB" in published[0][0]
+    assert [update for _, update, _ in published] == [False, True, True]
+    assert len({name for _, _, name in published}) == 1
+    assert "<progress" not in published[-1][0]
+    with board.work("trials", 5) as trials:
+        trials(3)
+    assert not published[-2][1], "the next work has a display of its own"
+    assert published[-2][2] != published[0][2]
+
+
+def test_a_terminal_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transferring, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    told = transferring.terminal_listener()
+    with told.work("trials", 2_000) as reached:
+        reached(1_234)
+    assert "1,234 of 2,000 trials" in capsys.readouterr().err
+    monkeypatch.setattr(transferring, "SHORT_SECONDS", 1e9)
+    with told.work("trials", 2_000) as reached:
+        reached(1_234)
+    assert capsys.readouterr().err == ""
+
+
+def test_short_work_is_not_shown() -> None:
+    published: list[object] = []
+    board = Board(lambda *_, **__: published.append(None))
+    with board.work("trials", 5) as trials:
+        trials(5)
+    assert published == []
+
+
+def test_progress_ends_with_its_block() -> None:
+    before = listening.listener()
+    with progress():
+        assert listening.listener() is not before
+        with progress(shown=False):
+            assert listening.listener() == listening.Listener()
+        assert listening.listener() is not before
+    assert listening.listener() is before
+
+
+def test_nothing_of_a_notebook_is_loaded_before_one_asks() -> None:
+    code = (
+        "import deadtokens as dt, sys; dt.Cloud([1.0], 1e-3);"
+        "print([m for m in ('IPython', 'deadtokens.notebook', 'deadtokens.cli', 'typer') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_progress_in_a_pipe_says_lines_only() -> None:
+    code = (
+        "from deadtokens.progress import progress\n"
+        "import deadtokens.listening as listening\n"
+        "with progress():\n"
+        "    list(listening.watched(range(3), 'things', 3)); listening.listener().message('a line')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "a line\n")
