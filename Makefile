@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test faults device slow browser check format docs examples pictures package benchmark clean
+.PHONY: demo test faults device slow browser check format docs examples pictures package benchmark growth clean
 
 # Does the simple story fit? A study of both built-in clusters; it ends with the pages' paths.
 demo: $(VENV)/.run
@@ -35,6 +35,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/generate_performance.py --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -57,11 +58,17 @@ package: $(VENV)/.dev
 	$(BIN)/python tools/check_package.py
 
 benchmark: $(VENV)/.benchmark
-	PYTHONPATH=tools $(BIN)/python benchmarks/census.py
-	$(BIN)/python benchmarks/distances.py
-	PYTHONPATH=tools $(BIN)/python benchmarks/sweep.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/census.py --save
+	$(BIN)/python benchmarks/distances.py --save
+	PYTHONPATH=tools $(BIN)/python benchmarks/sweep.py --save
+	$(BIN)/python docs/generate_performance.py
 	PYTHONPATH=tools $(BIN)/python benchmarks/cluster.py
 	PYTHONPATH=tools $(BIN)/python benchmarks/device.py
+
+# How cost grows, into docs/performance/, and the page drawn anew.
+growth: $(VENV)/.benchmark
+	PYTHONPATH=tools $(BIN)/python benchmarks/growth.py
+	$(BIN)/python docs/generate_performance.py
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -2,17 +2,20 @@
 
 The literal method is torch.cdist(p=inf) for the spatial statistics and again for the topology,
 then NetworkX. Ours is `Distances`: summary with degrees, spanning tree, and the topology from them.
-Both are timed in one run, on the same vectors, kernels compiled; the table gives the ratio.
+Both are timed in one run, on the same vectors, kernels compiled; the table gives the ratio. With
+--save it is written to docs/performance/distances.csv too.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import networkx as nx
 import numpy as np
 import torch
+from measuring import save
 
 from deadtokens.distances import Distances
 from deadtokens.formats import BFLOAT16, Float32Array
@@ -72,6 +75,7 @@ def main() -> None:
         f"{'spread':>9}{'touching':>12}{'literal s':>11}{'ours s':>9}{'ratio':>8}"
         f"{'bit-equal':>11}{'mean off by':>13}"
     )
+    rows = []
     for spread in SPREADS:
         x = cluster(spread)
         # 2 epsilon, where these graphs are empty or complete, and a distance where it is neither.
@@ -95,6 +99,9 @@ def main() -> None:
                 f"{spread:9.3g}{touching:12.4g}{literal_s:11.2f}{ours_s:9.3f}"
                 f"{literal_s / ours_s:8.0f}{'yes' if equal and agree else 'NO':>11}{off:13.1e}"
             )
+            rows.append((spread, touching, literal_s, ours_s, literal_s / ours_s))
+    if "--save" in sys.argv:
+        save("distances", ("spread", "touching", "literal_s", "ours_s", "ratio"), rows)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ FOLDER = PAGE.with_suffix("")
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 SIGMAS = {"1.5e-09": BLUE, "1e-07": GREEN, "0.003282": ORANGE}
 MARKERS = {BLUE: "o", GREEN: "s", ORANGE: "^", GREY: "x"}
-SLOPE_POINTS = 4  # the largest sizes, where what grows fastest has taken over
+SLOPE_POINTS = 4  # the largest sizes
 EXACT_LIMIT = 20_000
 SLOW_ROWS = 256, 2048, 8192
 
@@ -218,10 +218,11 @@ def commands_figure(found: Growth) -> None:
             curve = found[f"{kind} dimensions", sigma, method]
             draw(axes, curve, color, f"{name}, by dimensions", style="--")
         label(axes, "tokens, or dimensions", title=title)
+        axes.set_ylim(top=axes.get_ylim()[1] * 30)  # room for the legend
     draw(panels[1][2], found["theory", "", "theory"], BLUE, "theory", slope=False)
     label(panels[1][2], "sigma", title="theory")
     for axes in panels.flat:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, loc="upper left")
     save(figure, "commands")
 
 
@@ -246,7 +247,7 @@ def machine_text(_: Growth) -> str:
     loads = [each["load at the start"] for each in machines.values()]
     versions = ", ".join(f"{name} {m[name]}" for name in ("numpy", "scipy", "numba", "torch"))
     busy = (
-        f"Other programs ran meanwhile: the load average was {min(loads):g} to {max(loads):g}."
+        f"Other programs ran meanwhile: at the start the load was {min(loads):g} to {max(loads):g}."
         if max(loads) > 0.5
         else "The machine was idle otherwise."
     )

@@ -285,8 +285,11 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         sample(cloud, 10, sampler="occupancy")
     with pytest.raises(SelectionError, match="sampler"):
         sample(cloud, 10, sampler="other")  # type: ignore[arg-type]
-    with pytest.raises(SelectionError, match="tokens"):
-        sample(cloud, 0)
+    small = Cloud(student_centroid(9), 1e-7)
+    for number in (0, -(10**9), 1.5, None):
+        for model in (cloud, small):
+            with pytest.raises(SelectionError, match="tokens"):
+                sample(model, number)  # type: ignore[arg-type]
     with pytest.raises(SelectionError, match="trial"):
         sample(cloud, 10, trial=-1)
     limit = float(cloud.format.boundaries(np.array([cloud.format.max_ordinal]))[0])
@@ -425,23 +428,26 @@ def test_the_occupancy_table_orders_dimensions_and_cells(d: int) -> None:
 
 
 def test_equal_dimensions_stay_in_order() -> None:
-    table = occupancy_table(Cloud([1.0] * 2000, 2.0**-9))
-    np.testing.assert_array_equal(table.column, np.arange(2000))
-    chance = Cloud([1.0], 2.0**-9).table
-    assert chance is not None
-    np.testing.assert_array_equal(table.leave, np.full(2000, chance.leave[0]))
+    table = occupancy_table(Cloud(np.where(np.arange(2000) % 3 == 0, 1.0, 1.5), 2.0**-9))
+    single = [Cloud([value], 2.0**-9).table for value in (1.0, 1.5)]
+    chances = [float(cells.leave[0]) for cells in single if cells is not None]
+    assert chances[0] > chances[1]  # the cell below 1 is half as wide
+    thirds = np.arange(2000) % 3 == 0
+    expected = np.concatenate([np.flatnonzero(~thirds), np.flatnonzero(thirds)])
+    np.testing.assert_array_equal(table.column, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32])
 def test_distinct_rows_are_those_of_the_literal_way(dtype: Any) -> None:
     extreme = np.iinfo(dtype).max
-    rows = np.random.default_rng(5).choice([-extreme, -2, -1, 0, 1, extreme], (90, 3)).astype(dtype)
+    values = [-extreme, -2, -1, 0, extreme, *(1 << np.arange(8 * np.dtype(dtype).itemsize - 1))]
+    rows = np.random.default_rng(5).choice(values, (900, 2)).astype(dtype)
     vectors, populations, inverse = distinct_rows(rows)
     np.testing.assert_array_equal(vectors[inverse], rows)
     places = {row: i for i, row in reversed(list(enumerate(map(tuple, rows.tolist()))))}
     assert [tuple(row) for row in vectors.tolist()] == sorted(places, key=places.__getitem__)
     np.testing.assert_array_equal(populations, np.bincount(inverse))
-    assert 1 < len(vectors) < 90
+    assert 1 < len(vectors) < 900
 
 
 def test_of_distinct_rows_nothing_is_copied() -> None:
@@ -465,10 +471,9 @@ def test_the_first_trial_and_seed_42_are_drawn_by_default(sigma: float) -> None:
         with pytest.raises(FrozenInstanceError):
             chunks[0].first_trial = 1  # type: ignore[misc]
         assert chunks[0].first_trial == 0
-    seeded = sample(cloud, 20, trial=1, seed=7)
-    again = sample(cloud, 20, trial=1, seed=7, sampler=choose_sampler(cloud, 20))
-    np.testing.assert_array_equal(seeded.codes, again.codes)
-    assert set(map(bytes, seeded.codes)) != set(map(bytes, expected.codes))
+    for other in ({"trial": 1}, {"seed": 7}):
+        drawn = sample(cloud, 20, **other)  # type: ignore[arg-type]
+        assert set(map(bytes, drawn.codes)) != set(map(bytes, expected.codes))
 
 
 def test_direct_samples_know_the_vector_of_each_token() -> None:

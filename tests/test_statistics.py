@@ -111,6 +111,9 @@ def test_columns_are_the_contract() -> None:
     measured = measure(snowball_from_values(generated_rows(0, BFLOAT16), BFLOAT16))
     assert tuple(measured.row) == COLUMNS + FURTHER_COLUMNS
     assert len(COLUMNS) == 21
+    units = [f"{kind}_{unit}_se" for unit in ("l_inf", "ulp") for kind in ("mean", "median")]
+    lengths = ("epsilon", "touching", "format", "max_ulp", "mean_ulp", "median_ulp")
+    assert (*lengths, *units) == FURTHER_COLUMNS
     assert tuple(reference_row(generated_rows(0, BFLOAT16), 1.0)) == COLUMNS
 
 
@@ -484,8 +487,9 @@ def test_sixty_four_dimensions_decide(rank: int, components: int | None) -> None
 
 
 def test_of_equally_wide_dimensions_the_first_decide() -> None:
+    """Every other dimension is of the largest range, and the 64th of those tells all apart."""
     values = np.zeros((8, 2000), np.float32)
-    values[7] = 7
-    values[:, 63] = np.arange(8)
+    values[7] = np.where(np.arange(2000) % 2, 3, 7)
+    values[:, 126] = np.arange(8)
     snowball = Snowball(values.view(np.uint32), np.ones(8, np.int64), FLOAT32)
     assert measure(snowball, epsilon=1.0, touching=0.5, exact_limit=4).row["n_components"] == 8

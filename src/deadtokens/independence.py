@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from deadtokens.errors import SelectionError
 from deadtokens.formats import Float64Array
@@ -320,7 +321,8 @@ def _simulate(table: _ColumnTable, key: int, times: int, workers: int) -> Float6
         correlations = _sum_over_pairs(dealt @ dealt.transpose(0, 2, 1), table.n_rows)
         return np.column_stack([rows, correlations])
 
-    with ThreadPoolExecutor(workers) as pool:
+    # BLAS would start threads of its own in each of these.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
         try:
             blocks = pool.map(block, range(0, times, size))
             return np.concatenate(list(watched(blocks, "permutations", times, each=size)))

@@ -62,6 +62,9 @@ _SHOWN = 12  # lines of a table
 # MathJax, which notebooks have, leaves elements of these classes alone.
 _OPEN = '<div class="deadtokens tex2jax_ignore mathjax_ignore">'
 
+# Lines may be aligned by blanks.
+_ALIGNED = "white-space: pre-wrap; font-family: monospace"
+
 
 def html(shown: Shown) -> str:
     """A result as HTML, by its kind; of one that has no form of its own, its repr."""
@@ -73,7 +76,7 @@ def html(shown: Shown) -> str:
 def _element(part: Part) -> str:
     if isinstance(part, Table):
         return _table(part)
-    return f'<div style="white-space: pre-wrap">{escape(part)}</div>' if part else "<br>"
+    return f'<div style="{_ALIGNED}">{escape(part)}</div>' if part else "<br>"
 
 
 def _table(table: Table) -> str:
@@ -89,7 +92,7 @@ def _table(table: Table) -> str:
 def _row(tag: str, columns: Sequence[Column], contents: Sequence[Any]) -> str:
     written = (
         f'<{tag} style="text-align: {"right" if column.justify == "right" else "left"}; '
-        f'white-space: pre-wrap">{_cell(content)}</{tag}>'
+        f'white-space: pre-wrap; padding: 0.1em 1em 0.1em 0">{_cell(content)}</{tag}>'
         for column, content in zip(columns, contents, strict=True)
     )
     return f"<tr>{''.join(written)}</tr>"
@@ -145,7 +148,7 @@ def _populations(
         first = [str(first_rows[i])] if first_rows is not None else []
         table.add_row(str(number), f"{population:,}", *first)
     print_table(table)
-    left_out(len(populations) - _SHOWN, "smaller ones", "")
+    left_out(len(populations) - _SHOWN, "more", "")
 
 
 def _inventory(taken: Inventory) -> None:
@@ -169,7 +172,7 @@ def _marginals(tested: Marginals) -> None:
         line(tested.reason)
         return
     line(f"{tested.n_dimensions:,} dimensions, {tested.replicates:,} replicates")
-    tables.features_table(tested.features, tested.p_holm, [""] * len(tested.features))
+    tables.features_table(tested.features, tested.p_holm)
 
 
 def _expectation(expected: Expectation) -> None:

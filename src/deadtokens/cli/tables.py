@@ -10,7 +10,7 @@ from rich.text import Text
 from deadtokens.cli.display import duration, left_out, line, new_table, print_table, size
 from deadtokens.errors import plain
 from deadtokens.formats import get_format
-from deadtokens.montecarlo import Feature, p_words, spread_words
+from deadtokens.montecarlo import Feature, called, p_words, spread_words
 from deadtokens.sources import Matrix
 from deadtokens.statistics import Cell, Connectivity, Measurement
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _THRESHOLDS_SHOWN = 12
+_NOTES = {"rejected": "rejects", "mild": "mild", "consistent": ""}
 _SMALLEST = 1e-300  # products of chances below this have no digits left
 
 _KEY_METRICS = (
@@ -136,12 +137,10 @@ def rows_in_words(which: str) -> str:
     return {"duplicates": "the rows that equal another", "all": "all rows"}.get(which, which)
 
 
-def features_table(
-    features: Sequence[Feature], p_holm: Sequence[float], notes: Sequence[str]
-) -> None:
+def features_table(features: Sequence[Feature], p_holm: Sequence[float]) -> None:
     """Features of the real cluster beside simulated ones."""
     table = new_table("feature", "observed", "simulated", "95 % of them", "p", "p (Holm)", "note")
-    for found, adjusted, note in zip(features, p_holm, notes, strict=True):
+    for found, adjusted in zip(features, p_holm, strict=True):
         table.add_row(
             found.name,
             _number(found.observed),
@@ -149,7 +148,7 @@ def features_table(
             f"{_number(found.low)} to {_number(found.high)}",
             p_words(found.p_value),
             p_words(adjusted),
-            note,
+            _NOTES[called(found.p_value, adjusted)],
         )
     print_table(table)
 

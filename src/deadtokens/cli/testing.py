@@ -118,9 +118,5 @@ def show(result: Independence) -> None:
             f"{p_words(smallest_p(result.permutations))} at the smallest; correlations over "
             f"{result.n_correlated:,} dimensions"
         )
-        notes = [
-            "rejects" if name in result.departures else "mild" if name in result.mild else ""
-            for name in (found.name for found in result.features)
-        ]
-        tables.features_table(result.features, result.p_holm, notes)
+        tables.features_table(result.features, result.p_holm)
     display.line(verdict(result))
