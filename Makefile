@@ -43,7 +43,7 @@ format: $(VENV)/.dev
 
 # The pages in site/html; notebooks are run, warnings are errors.
 docs: $(VENV)/.dev
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs site/html
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs site/html
 	@echo "site/html/index.html"
 
 # Put the program's real output into the pages, and draw their pictures (needs chromium).

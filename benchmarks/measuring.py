@@ -33,6 +33,11 @@ class Cost(NamedTuple):
     peak: float = 0.0
 
 
+def holds(what: str, true: bool) -> None:
+    """Print whether something is so; bounds are wide, for machines that have other work."""
+    print(f"{what}: {'yes' if true else 'NO'}")
+
+
 def cost(work: Callable[[], object], seconds: float = 0.6, least: int = 2) -> Cost:
     """The least of some repetitions, 20 at most: other programs only ever add.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import networkx as nx
 import torch
 from centroid import D, centroid
-from measuring import save
+from measuring import holds, save
 
 from deadtokens.runs import RunFolder
 from deadtokens.specification import plan
@@ -83,6 +83,10 @@ def main() -> None:
         speed = ours / our_seconds(sigma, ours)
         print(f"{sigma:12.4g}{per_trial:11.2f}{speed:12,.0f}{speed * per_trial:9,.0f}{wanted:9,}")
         rows.append((sigma, per_trial, 1 / speed, speed * per_trial))
+    ratios = [row[-1] for row in rows]
+    holds("50 times as fast at every sigma", min(ratios) >= 50)
+    holds("1,000 times as fast at sigma 1e-7 and below", min(ratios[:3]) >= 1_000)
+    holds("10,000 trials at 1.5e-9 in 10 s", 10_000 * rows[0][2] <= 10)
     if "--save" in sys.argv:
         save("sweep", ("sigma", "literal_s", "ours_s", "ratio"), rows)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from sphinx.application import Sphinx
 
 import deadtokens
@@ -34,6 +37,14 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+
+# The notebooks' kernels warn that they talk over TCP, which they do within this machine.
+_profile = Path(__file__).parent.parent / "site" / "ipython" / "profile_default"
+_profile.mkdir(parents=True, exist_ok=True)
+(_profile / "ipython_kernel_config.py").write_text(
+    "c = get_config()\nc.IPKernelApp.log_level = 40\n"
+)
+os.environ["IPYTHONDIR"] = str(_profile.parent)
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"

@@ -69,7 +69,7 @@ def checked(code: str) -> str:
     """The code, with lines that end in a literal as a comment turned into checks of it."""
     lines = []
     for line in code.splitlines():
-        expression, mark, comment = line.partition("  # ")
+        expression, _, comment = line.partition("  # ")
         try:
             ast.parse(expression, mode="eval")
             value = ast.literal_eval(comment)
@@ -77,7 +77,7 @@ def checked(code: str) -> str:
             lines.append(line)
         else:
             check = f"assert ({expression}) == {value!r}, {line!r}"
-            lines.append(check if mark else line)
+            lines.append(check)
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from deadtokens.independence import default_permutations
+from deadtokens.statistics import EXACT_LIMIT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,6 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 SIGMAS = {"1.5e-09": BLUE, "1e-07": GREEN, "0.003282": ORANGE}
 MARKERS = {BLUE: "o", GREEN: "s", ORANGE: "^", GREY: "x"}
 SLOPE_POINTS = 4  # the largest sizes
-EXACT_LIMIT = 20_000
 SLOW_ROWS = 256, 2048, 8192
 
 

@@ -21,6 +21,7 @@ ORDER = [
     "files",
     "writing",
     "listening",
+    "interrupts",
     "showing",
     "kernels",
     "sources",

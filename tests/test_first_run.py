@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from deadtokens import listening
+from deadtokens.interrupts import held_back
 from deadtokens.kernels import compiling
 
 BEGINS = "compiling kernels"
@@ -74,6 +77,9 @@ def test_only_own_kernels_that_are_compiled_are_told_of(
     monkeypatch.setattr(listening, "_listener", listening.Listener(told.append))
     others: Any = numba.njit(lambda x: x + 1)
     others(1)
+    nowhere: dict[str, Any] = {}
+    exec("def f(x): return x + 1", nowhere)  # noqa: S102 (as code generators do: of no module)
+    numba.njit(nowhere["f"])(1)
     compiling.watch.tell()
     told.clear()
 
@@ -89,4 +95,70 @@ def test_only_own_kernels_that_are_compiled_are_told_of(
     compiling.watch.tell()
     compiling.watch.tell()
     assert len(told) == 2
-    assert told[1].startswith("compiled 1 kernels in ")
+    assert told[1].startswith("compiled 1 kernel in ")
+
+
+def test_a_listener_that_fails_does_not_stop_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    def gone(text: str) -> None:
+        raise BrokenPipeError(text)
+
+    monkeypatch.setattr(listening, "_listener", listening.Listener(gone))
+
+    def add(x: int) -> int:
+        return x + 3
+
+    add.__module__ = "deadtokens.kernels.made_here"
+    own: Any = numba.njit(add)
+    assert own(1) == 4
+    compiling.watch.tell()
+
+
+def test_ctrl_c_waits_until_a_kernel_is_compiled() -> None:
+    import numba
+    from numba.core import event
+
+    class Pressed(event.Listener):
+        def on_start(self, _: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def on_end(self, _: Any) -> None:
+            pass
+
+    def add(x: int) -> int:
+        return x + 4
+
+    add.__module__ = "deadtokens.kernels.made_here"
+    own: Any = numba.njit(add)
+    with (
+        event.install_listener("numba:compile", Pressed()),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        own(1)
+    assert len(own.signatures) == 1, "it was compiled all the same"
+    assert own(1) == 5
+    compiling.watch.tell()
+
+
+def test_ctrl_c_waits_in_the_main_thread_alone() -> None:
+    reached = []
+
+    def pressed() -> None:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed()
+    assert reached == ["end"]
+    before = signal.getsignal(signal.SIGINT)
+
+    def elsewhere() -> None:
+        with held_back():
+            reached.append("kept" if signal.getsignal(signal.SIGINT) is before else "changed")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert reached == ["end", "kept"]

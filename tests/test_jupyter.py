@@ -22,7 +22,7 @@ import deadtokens as dt
 from deadtokens import listening
 from deadtokens.cli import transferring
 from deadtokens.errors import plain
-from deadtokens.notebook import _WRITERS
+from deadtokens.notebook import _TABLES, _WRITERS
 from deadtokens.progress import Board, progress
 from deadtokens.showing import Shown
 
@@ -120,7 +120,7 @@ def test_results_are_shown_as_tables(tmp_path: Path) -> None:
 def test_every_kind_of_result_has_a_form() -> None:
     exported = [getattr(dt, name) for name in dt.__all__]
     kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Shown)}
-    assert kinds <= set(_WRITERS)
+    assert kinds <= {*_WRITERS, *_TABLES}
     without = {kind.__name__ for kind in exported if isinstance(kind, type)} - {
         kind.__name__ for kind in kinds
     }
@@ -230,15 +230,15 @@ def test_an_interrupt_leaves_no_bar_and_the_run_goes_on(kernel: Any) -> None:
     after = """
 import threading, deadtokens.listening as listening
 held = dt.open_run("long").missing(0, 1)
-print(listening.listener() == listening.Listener(), threading.active_count() < 12)
+print(held == [], listening.listener() == listening.Listener(), threading.active_count() < 12)
 """
     said = [
         content for kind, content in messages(client, client.execute(after)) if kind == "stream"
     ]
-    assert [content["text"] for content in said] == ["True True\n"]
+    assert [content["text"] for content in said] == ["True True True\n"]
 
 
-def test_bars_of_threads_share_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_share_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["deadtokens.progress"]
     monkeypatch.setattr(module, "SHORT_SECONDS", 0.0)
     monkeypatch.setattr(module, "_REDRAWN_SECONDS", 0.0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import json
-import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from deadtokens import saved_trials
 from deadtokens.cloud import Cloud
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import StoredTensor
+from deadtokens.listening import Listener, listen
 from deadtokens.sampling import sample
 from deadtokens.saved_trials import (
     MeasuredTrials,
@@ -462,29 +463,19 @@ def test_results_never_replace_the_trials(deadtokens: Program, path: Path) -> No
     assert path.read_bytes() == before
 
 
-def test_a_bar_where_there_is_a_terminal(
-    deadtokens: Program, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from deadtokens.cli import display
+def test_the_listener_is_told_of_each_trial(trials: AnyArray) -> None:
+    told: list[tuple[str, int, int]] = []
 
-    seen: list[tuple[int, bool]] = []
-    real = display.progress_bar
+    @contextlib.contextmanager
+    def work(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield lambda done: told.append((what, total, done))
 
-    def watched(total: int, *, shown: bool) -> Any:
-        seen.append((total, shown))
-        return real(total, shown=False)
-
-    monkeypatch.setattr(display, "progress_bar", watched)
-    assert deadtokens("measure", path).status == 0
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    deadtokens("measure", path)
-    assert seen == [(6, False), (6, True)]
-
-
-def test_progress_is_reported(trials: AnyArray) -> None:
-    done: list[int] = []
-    measure_trials(trials, report=done.append)
-    assert done == [1, 2, 3, 4, 5, 6]
+    listen(Listener(work=work))
+    try:
+        measure_trials(trials)
+    finally:
+        listen(None)
+    assert [done for what, total, done in told if (what, total) == ("trials", 6)] == [*range(1, 7)]
 
 
 def test_a_trial_as_a_matrix(trials: AnyArray) -> None:

@@ -21,6 +21,7 @@ from program import Program, Result, call
 from safetensors.numpy import load
 
 import deadtokens as dt
+from deadtokens.listening import Listener, listen
 from deadtokens.runs import RunFolder
 from deadtokens.study import study
 
@@ -184,7 +185,11 @@ def test_in_python(tmp_path: Path, source: Path) -> None:
     matrix = dt.open_matrix(source)
     told: list[str] = []
     rows = np.ones(matrix.n_rows, dtype=np.bool_)
-    found = study(matrix, rows, tmp_path / "run", trials=5, tell=told.append)
+    listen(Listener(told.append))
+    try:
+        found = study(matrix, rows, tmp_path / "run", trials=5)
+    finally:
+        listen(None)
     assert found.report == tmp_path / "run" / "report.html"
     assert found.snowball.n_tokens == 120
     assert told[0] == "census of 120 rows"

@@ -161,7 +161,7 @@ def test_lost_parts_are_made_anew(undisturbed: Path, tmp_path: Path) -> None:
     run_into(tmp_path, part_trials=9)
     for path in sorted((tmp_path / "parts").iterdir())[::2]:
         path.unlink()
-    (tmp_path / "parts" / ".1.2.tmp").write_bytes(b"left by a killed process")
+    (tmp_path / "parts" / ".00112233445566aa.tmp").write_bytes(b"left by a killed process")
     assert run_into(tmp_path, part_trials=4) == (undisturbed / "trials.csv").read_bytes()
 
 

@@ -43,12 +43,14 @@ def test_only_the_files_of_the_dead_are_removed(tmp_path: Path) -> None:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"writing\n"
         (temporary,) = temporary_files(tmp_path)
-        remove_abandoned(temporary)
+        remove_abandoned(tmp_path)
         assert temporary.exists()
         writer.kill()
         writer.wait()
-    remove_abandoned(temporary)
+    (tmp_path / ".draft.tmp").touch()  # of somebody else
+    remove_abandoned(tmp_path)
     assert not temporary.exists()
+    assert (tmp_path / ".draft.tmp").exists()
 
 
 def test_a_file_taken_for_abandoned_before_it_was_locked(
@@ -73,13 +75,13 @@ def test_a_file_taken_for_abandoned_before_it_was_locked(
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results can be written, what is left behind stays, and a run is refused."""
-    left = tmp_path / ".left.tmp"
+    left = tmp_path / ".00112233445566aa.tmp"
     left.touch()
     monkeypatch.setattr(fcntl, "flock", refuse_locks)
     with replacing(tmp_path / "result") as file:
         file.write(b"whole")
     assert (tmp_path / "result").read_bytes() == b"whole"
-    remove_abandoned(left)
+    remove_abandoned(tmp_path)
     assert left.exists()
     with (
         pytest.raises(OutputError, match=r"cannot be locked \(No locks available\).*with -o"),

@@ -161,8 +161,11 @@ class Distances:
             return work(a, self._slab(a), self.n - a * kernels.BLOCK)
 
         blocks = range(len(self._blocks))
-        if self._workers == 1 or len(blocks) == 1:
-            yield from map(task, blocks)
+        if len(blocks) == 1:
+            yield task(0)
+            return
+        if self._workers == 1:
+            yield from watched(map(task, blocks), "blocks of distances", len(blocks))
             return
         with ThreadPoolExecutor(self._workers) as pool:
             done = pool.map(task, blocks)

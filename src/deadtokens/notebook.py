@@ -45,7 +45,7 @@ from deadtokens.inventory import Both, Inventory
 from deadtokens.marginals import Marginals
 from deadtokens.runs import RunFolder
 from deadtokens.saved_trials import MeasuredTrials, SavedTrials
-from deadtokens.showing import Shown
+from deadtokens.showing import Shown, ShownList
 from deadtokens.snowball import Snowball
 from deadtokens.solving import Solution
 from deadtokens.sources import Matrix, Model
@@ -69,8 +69,16 @@ _ALIGNED = "white-space: pre-wrap; font-family: monospace"
 def html(shown: Shown) -> str:
     """A result as HTML, by its kind; of one that has no form of its own, its repr."""
     with recorded() as parts:
-        _WRITERS.get(type(shown), _one_line)(shown)
+        _write(shown)
     return f"{_OPEN}{''.join(map(_element, parts))}</div>"
+
+
+def _write(shown: Shown) -> None:
+    kind = type(shown)
+    if kind in _TABLES:
+        _TABLES[kind]([shown])
+    else:
+        _WRITERS.get(kind, _one_line)(shown)
 
 
 def _element(part: Part) -> str:
@@ -106,11 +114,11 @@ def _cell(content: str | Text) -> str:
 
 
 def _one_line(shown: Shown) -> None:
-    line(repr(shown)[1:-1])
+    line(repr(shown).removeprefix("<").removesuffix(">"))
 
 
 def _model(model: Model) -> None:
-    line(repr(model))
+    _one_line(model)
     table = new_table("tensor", "shape", "dtype")
     for name, tensor in list(model.tensors.items())[:_SHOWN]:
         shape = " x ".join(f"{n:,}" for n in tensor.shape)
@@ -126,7 +134,7 @@ def _census(found: Census) -> None:
 
 
 def _snowball(snowball: Snowball) -> None:
-    line(repr(snowball)[1:-1])
+    _one_line(snowball)
     order = (-snowball.populations).argsort(kind="stable")
     _populations("vector", snowball.populations[order].tolist(), None, order.tolist())
 
@@ -175,25 +183,35 @@ def _marginals(tested: Marginals) -> None:
     tables.features_table(tested.features, tested.p_holm)
 
 
-def _expectation(expected: Expectation) -> None:
-    tables.expectations_table([expected])
-
-
 def _solution(found: Solution) -> None:
     line(tables.solution_words(found))
     tables.expectations_table([found.expectation])
 
 
 def _measured_trials(measured: MeasuredTrials) -> None:
-    line(repr(measured)[1:-1])
+    _one_line(measured)
     measuring.summary_tables(measured)
 
 
-def _surveyed(surveyed: Surveyed) -> None:
-    if surveyed.error:
-        line(f"{surveyed.source}: {surveyed.error}")
+def _surveyed(lines: Sequence[Surveyed]) -> None:
+    good = [cells(surveyed) for surveyed in lines if not surveyed.error]
+    if good:
+        sections_table(list(COLUMN_TITLES.values()), {"": good})
+    for surveyed in lines:
+        if surveyed.error:
+            line(f"{surveyed.source}: {surveyed.error}")
+
+
+def _list(results: ShownList[Any]) -> None:
+    """In one table where there is one for several; else one after the other."""
+    of = type(results[0]) if results else None
+    if of in _TABLES:
+        _TABLES[of](results)
     else:
-        sections_table(list(COLUMN_TITLES.values()), {"": [cells(surveyed)]})
+        line(f"{len(results):,} results")
+        for result in results[:_SHOWN]:
+            _write(result)
+        left_out(len(results) - _SHOWN, "more", "")
 
 
 def _run_folder(run: RunFolder) -> None:
@@ -216,13 +234,19 @@ def _study(found: Study) -> None:
     line(f"report: {found.report}")
 
 
+# Tables that hold several results.
+_TABLES: dict[type[Shown], Callable[[Any], None]] = {
+    Expectation: tables.expectations_table,
+    SigmaTotals: tables.sweep_tables,
+    Surveyed: _surveyed,
+}
+
 _WRITERS: dict[type[Shown], Callable[[Any], None]] = {
     Census: _census,
     Cloud: _one_line,
     ClusterSearch: census_tables.search_lines,
     Comparison: comparing.show,
     Diff: diffing.show,
-    Expectation: _expectation,
     Fit: _fit,
     Independence: testing.show,
     Inventory: _inventory,
@@ -235,10 +259,9 @@ _WRITERS: dict[type[Shown], Callable[[Any], None]] = {
     RunFolder: _run_folder,
     SavedTrials: _one_line,
     SigmaComparison: comparing.show_sigma,
-    SigmaTotals: lambda totals: tables.sweep_tables([totals]),
+    ShownList: _list,
     Snowball: _snowball,
     Solution: _solution,
     Study: _study,
-    Surveyed: _surveyed,
     Verdict: studying.verdict_lines,
 }

@@ -23,6 +23,7 @@ from deadtokens.cli.transferring import SHORT_SECONDS, terminal_listener
 from deadtokens.errors import plain
 from deadtokens.listening import Listener, Reached, listen, listener
 
+_KEPT = 20  # lines of what has ended, while something goes on
 _REDRAWN_SECONDS = 0.2  # at most five times a second: every drawing is sent to the browser
 
 
@@ -39,6 +40,7 @@ def progress(shown: bool = True) -> AbstractContextManager[None]:
     Args:
         shown: False for no bars.
     """
+    _tell_compiled()  # to whoever listened until now
     before = listener()
     listen((_notebook_listener() or terminal_listener()) if shown else None)
     return _Until(before)
@@ -49,6 +51,9 @@ class _Until(AbstractContextManager[None]):
 
     def __init__(self, before: Listener) -> None:
         self._before = before
+
+    def _ipython_display_(self) -> None:
+        """Nothing to see where `progress()` is the last line of a cell."""
 
     def __exit__(
         self,
@@ -125,6 +130,7 @@ class Board:
         self._publish = publish
         self._lock = threading.RLock()
         self._rows: list[_Row] = []
+        self._before = 0
         self._name = uuid.uuid4().hex
         self._shown = False
         self._drawn = 0.0
@@ -166,8 +172,12 @@ class Board:
                 row.ended = time.monotonic()
                 if row.ended - row.begun < SHORT_SECONDS:
                     self._rows.remove(row)
-                if all(other.ended is not None for other in self._rows):
+                ended = [other for other in self._rows if other.ended is not None]
+                if len(ended) == len(self._rows):
                     self._finish()
+                elif len(ended) > _KEPT:
+                    self._rows.remove(ended[0])
+                    self._before += 1
 
     def _draw(self, *, last: bool = False) -> None:
         now = time.monotonic()
@@ -176,7 +186,8 @@ class Board:
             if not rows or (now - self._drawn < _REDRAWN_SECONDS and not last):
                 return
             self._drawn = now
-            body = "".join(row.html() for row in rows)
+            body = f"<div>{self._before:,} before</div>" if self._before else ""
+            body += "".join(row.html() for row in rows)
             content: dict[str, Any] = {
                 "text/html": f'<div class="tex2jax_ignore mathjax_ignore">{body}</div>',
                 "text/plain": "",
@@ -189,5 +200,6 @@ class Board:
         if self._shown:
             self._draw(last=True)
         self._rows.clear()
+        self._before = 0
         self._shown = False
         self._name = uuid.uuid4().hex

@@ -201,8 +201,8 @@ class RunFolder(Shown):
         for path in (self.path / "parts").glob("incoming-*"):
             shutil.rmtree(path, ignore_errors=True)
         # A process without the lock may be writing too: a report, say.
-        for path in self.path.rglob(".*.tmp"):
-            remove_abandoned(path)
+        for folder in (self.path, *self.path.glob("*/")):
+            remove_abandoned(folder)
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:

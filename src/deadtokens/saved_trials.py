@@ -242,7 +242,6 @@ def measure_trials(
     mask: npt.ArrayLike | None = None,
     epsilon: float | None = None,
     touching: float | None = None,
-    report: Callable[[int], None] | None = None,
 ) -> MeasuredTrials:
     """Measure saved trials: each a cluster of all its tokens, a row of statistics each.
 
@@ -256,7 +255,6 @@ def measure_trials(
         epsilon: The length in which distances are quoted; by default what `measure` takes for the
             first trial.
         touching: The distance up to which two vectors touch; 2 epsilon by default.
-        report: Called with the number of trials measured after each; by default the listener's.
 
     Raises:
         SourceError: As for `open_trials`, or float32 does not hold every number of float64 trials.
@@ -268,8 +266,7 @@ def measure_trials(
     rows: list[dict[str, Cell]] = []
     blank: dict[int, str] = {}
     origin = "given"
-    numbers = range(trials.shape[0])
-    for trial in numbers if report else watched(numbers, "trials", len(numbers)):
+    for trial in watched(range(trials.shape[0]), "trials", trials.shape[0]):
         snowball = _snowball(trials, trial, tokens, fmt)
         workers = 1 if snowball.n_unique <= _ONE_THREAD else None
         measured = measure(snowball, epsilon, touching, workers=workers)
@@ -279,8 +276,6 @@ def measure_trials(
         rows.append(measured.row | {"trial_id": trial})
         if measured.blank_reason:
             blank[trial] = measured.blank_reason
-        if report:
-            report(trial + 1)
     return MeasuredTrials(rows, fmt, origin, blank)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class Shown:
@@ -17,3 +20,9 @@ class Shown:
     def _repr_html_(self) -> str:
         html: str = import_module("deadtokens.notebook").html(self)
         return html
+
+
+class ShownList(list[Result], Shown):
+    """Results of one kind, which a notebook shows in one table."""
+
+    __slots__ = ()

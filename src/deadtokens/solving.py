@@ -23,7 +23,7 @@ from deadtokens.cloud import Cloud
 from deadtokens.errors import FormatError, SelectionError
 from deadtokens.formats import Float64Array, Intermediate, get_format
 from deadtokens.noise import Noise
-from deadtokens.showing import Shown
+from deadtokens.showing import Shown, ShownList
 from deadtokens.theory import Expectation, expectation, log_coincidence
 from deadtokens.touching import LOG_SMALLEST, lengths, log_touching_probability
 
@@ -140,7 +140,7 @@ def solve(
         slope = (excess(root + _STEP) - excess(root - _STEP)) / (2 * _STEP) if error else 1.0
         sigma_se = sigma * error / (value * abs(slope)) if slope else math.inf
         solutions.append(Solution(sigma, sigma_se, expected))
-    return solutions
+    return ShownList(solutions)
 
 
 def default_range(

@@ -9,12 +9,12 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +50,6 @@ from deadtokens.sweep import finish, simulate
 from deadtokens.theory import expectation, theory
 from deadtokens.verdict import Verdict, judge
 from deadtokens.writing import Written, check_folder, check_spares, make_folder, write_facts
-
-Bar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 TRIALS = 5_000
 # Where a trial draws every number and looks at pairs of vectors, as many trials as come to this.
@@ -116,8 +114,6 @@ def study(
     seed: int = 42,
     workers: int | None = None,
     read: Iterable[Path] = (),
-    tell: Callable[[str], None] | None = None,
-    bar: Bar | None = None,
 ) -> Study:
     """Study a cluster, into a run folder; the same call resumes one that was stopped.
 
@@ -132,8 +128,6 @@ def study(
         seed: Of all random streams.
         workers: Threads; all cores by default.
         read: Files that were read for the rows, which results must not replace.
-        tell: Called with a line as each stage begins; by default the listener's.
-        bar: Given the trials to do, what is told of those done; by default the listener's.
 
     Raises:
         SelectionError: Nothing to measure or estimate from, the numbers are quantised, or the
@@ -143,7 +137,7 @@ def study(
     check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)
     check_folder(run)
     check_spares([run / name for name in _SAFETENSORS], (*matrix.files, *read))
-    tell = tell or listener().message
+    tell = listener().message
     clock = _Clock(tell)
     with clock.stage("census", f"census of {matrix.n_rows:,} rows"):
         found = take_inventory(matrix, workers=workers)
@@ -171,7 +165,7 @@ def study(
         counts = _trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
         with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
-            with bar(lacking) if bar else listener().work("trials", lacking) as report:
+            with listener().work("trials", lacking) as report:
                 simulate(planned, folder, counts, workers=workers, report=report)
             totals = finish(planned, folder)
         with clock.stage("compare", "comparing"):

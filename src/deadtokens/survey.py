@@ -24,7 +24,7 @@ from deadtokens.files import StoredTensor
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
 from deadtokens.listening import watched
 from deadtokens.scheduler import Cluster, Job
-from deadtokens.showing import Shown
+from deadtokens.showing import Shown, ShownList
 from deadtokens.sources import PREFIX, Model, open_matrix, open_model
 from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe, write_csv
 
@@ -171,7 +171,7 @@ def survey(
     for source, (state, line) in watched(taken, "models", len(wanted)):
         lines[source] = kept.settle(state, line)
         tell(lines[source])
-    return [lines[source] for source in dict.fromkeys(sources)]
+    return ShownList(lines[source] for source in dict.fromkeys(sources))
 
 
 # A source's state, if it could be told, and its line unless that was known for this state.

@@ -26,6 +26,7 @@ from deadtokens.listening import listener
 from deadtokens.remote import draw_remotely
 from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.scheduler import Cluster, connected
+from deadtokens.showing import ShownList
 from deadtokens.specification import Sweep, Unit, plan
 from deadtokens.summaries import (
     SigmaTotals,
@@ -245,7 +246,7 @@ def finish(sweep: Sweep, run: RunFolder) -> list[SigmaTotals]:
     write_trials(run.path / "trials.csv", totals, sweep.spec, sweep.format)
     write_summary(run.path / "summary.csv", totals)
     write_elements(run.path / "elements.npz", totals)
-    return totals
+    return ShownList(totals)
 
 
 def sweep(

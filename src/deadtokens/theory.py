@@ -20,7 +20,7 @@ from deadtokens.cloud import Cloud, blocks
 from deadtokens.formats import Float64Array, Intermediate
 from deadtokens.noise import Noise
 from deadtokens.sampling import cell_table
-from deadtokens.showing import Shown
+from deadtokens.showing import Shown, ShownList
 from deadtokens.touching import LOG_SMALLEST, lengths, touching_probability, vanishes
 
 _ELEMENTS = 4_000_000  # drawn, over all tokens and dimensions
@@ -105,7 +105,7 @@ def theory(
     )
     first = Cloud(centroid, 0.0, noise=noise, format=format, intermediate=intermediate)
     _, limit = lengths(first.centroid, format, epsilon, touching)
-    return [expectation(cloud, n_tokens, touching=limit) for cloud in clouds]
+    return ShownList(expectation(cloud, n_tokens, touching=limit) for cloud in clouds)
 
 
 def coinciding_pairs(cloud: Cloud, n_tokens: int) -> float:

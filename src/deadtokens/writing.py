@@ -66,14 +66,15 @@ def _temporary(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
                 return
 
 
-def remove_abandoned(temporary: Path) -> None:
-    """Remove a temporary file of `replacing` unless a process holds it, on whatever machine.
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of `replacing` in a folder that no process holds, anywhere.
 
-    Where the file system has no locks it stays.
+    Where the file system has no locks they stay.
     """
-    with contextlib.suppress(OSError), temporary.open("r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        temporary.unlink()
+    for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 @contextlib.contextmanager

@@ -165,8 +165,11 @@ def test_what_killed_processes_left_is_removed(
 ) -> None:
     """Whatever is in their names: in a container every program may be process 1."""
     run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
-    for name in ("parts/.1.1.tmp", ".1.1.tmp", "figures/.1.1.tmp"):
-        (run / name).write_bytes(b"half of a file")
+    for folder in (run, run / "parts", run / "figures"):
+        (folder / ".00112233445566aa.tmp").write_bytes(b"half of a file")
     succeed(sweep_command(centroid, run))
     check_identical(run, undisturbed)
+    (run / ".draft.tmp").touch()  # of somebody else
+    succeed(sweep_command(centroid, run))
+    assert (run / ".draft.tmp").exists()
     tally("files left by killed processes", 3, identical=1)

@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import Any
 
+from deadtokens.interrupts import held_back
+
 
 def run() -> None:
     """Run the program; Ctrl-C ends it with exit status 130, also while its modules are loaded."""
@@ -20,14 +22,10 @@ def run() -> None:
 
     sys.unraisablehook = come_again
     try:
-        # Ctrl-C in the middle of compiling a module may come out as another error: it waits.
-        come: list[int] = []
-        earlier = signal.signal(signal.SIGINT, lambda number, _: come.append(number))
-        from deadtokens.cli.app import run as run_app
+        # While Python compiles a module Ctrl-C may come out as another error.
+        with held_back():
+            from deadtokens.cli.app import run as run_app
 
-        signal.signal(signal.SIGINT, earlier)
-        if come and earlier is not signal.SIG_IGN:
-            raise KeyboardInterrupt
         run_app()
     except KeyboardInterrupt:
         sys.exit(130)

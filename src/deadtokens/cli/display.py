@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -92,32 +92,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, hours = seconds / 60, seconds / 3600
     return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with trials per second and time left; yields what reports to it."""
-    if not shown:
-        yield lambda _: None
-        return
-    from rich import progress as bars
-
-    with bars.Progress(
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("trials, {task.fields[speed]} per s,"),
-        bars.TimeRemainingColumn(),
-        bars.TextColumn("left"),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("", total=total, speed="-")
-
-        def report(done: int) -> None:
-            speed = bar.tasks[0].speed
-            shown_speed = f"{speed:,.0f}" if speed else "-"
-            bar.update(task, completed=done, speed=shown_speed)
-
-        yield report
 
 
 @contextlib.contextmanager

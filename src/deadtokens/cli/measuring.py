@@ -198,17 +198,9 @@ def _measure_trials(
     check_spares([output] if output is not None else [], read)
     tokens = load_mask(mask, trials.matrix(0)) if mask is not None else None
     started = time.perf_counter()
-    shown = sys.stderr.isatty()
-    if shown and trials.storage is FLOAT32:
+    if sys.stderr.isatty() and trials.storage is FLOAT32:
         display.message("reading every number once: of which format are they?")
-    with display.progress_bar(trials.shape[0], shown=shown) as report:
-        measured = measure_trials(
-            trials,
-            mask=tokens,
-            epsilon=lengths[0],
-            touching=lengths[1],
-            report=report,
-        )
+    measured = measure_trials(trials, mask=tokens, epsilon=lengths[0], touching=lengths[1])
     seconds = time.perf_counter() - started
     which = "all rows of each trial" if mask is None else f"mask {mask} of each trial"
     if json:

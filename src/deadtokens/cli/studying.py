@@ -105,7 +105,7 @@ def _study(
     words += ["--varying-only"] if varying_only else []
     words += ["--seed", str(seed)] if seed != 42 else []
     command = shell_line(["deadtokens", "study", source, *words, "-o", str(output)])
-    try:
+    with display.resumable(command):
         found = run_study(
             matrix,
             chosen,
@@ -117,12 +117,7 @@ def _study(
             seed=seed,
             workers=workers,
             read=[array_file(mask)] if mask is not None else [],
-            tell=display.message,
-            bar=lambda total: display.progress_bar(total, shown=sys.stderr.isatty()),
         )
-    except KeyboardInterrupt:
-        display.message(f"interrupted; finished trials are kept. To go on: {command}")
-        raise typer.Exit(130) from None
     _print(found)
     return found
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from deadtokens.scheduler import Cluster
     from deadtokens.specification import Sweep
 
-_LONG_SECONDS = 10.0
-
 
 class Sampler(StrEnum):
     """Ways to draw a trial."""
@@ -213,22 +211,21 @@ def _simulate(
     device: Device,
     cluster: Cluster | None,
 ) -> int:
-    """Estimate, then simulate with a progress bar where there is a terminal and it takes long."""
+    """Estimate, then simulate."""
     import os
 
     from deadtokens.cli import display
+    from deadtokens.listening import listener
     from deadtokens.sweep import estimate, simulate
 
     missing = run.missing_of_each([trials] * len(planned.sigmas))
     lacking = sum(count for ranges in missing.values() for _, count in ranges)
     wanted = trials * len(planned.sigmas)
-    long = False
     if lacking:
         expected = estimate(planned, trials)
         threads = max(1, cluster.threads()) if cluster else workers
         cores = threads if cluster else min(workers, os.cpu_count() or 1)
         seconds = expected.seconds * lacking / wanted / cores
-        long = seconds > _LONG_SECONDS
         display.message(
             f"{lacking:,} of {wanted:,} trials to do: about {display.duration(seconds)} on "
             f"{threads} thread{'s' * (threads > 1)}{f' of {cluster.address}' if cluster else ''}, "
@@ -236,7 +233,7 @@ def _simulate(
         )
         if cluster and not cluster.threads():
             display.message(f"{cluster.address} has no workers yet: waiting for them")
-    with display.progress_bar(lacking, shown=long and sys.stderr.isatty()) as report:
+    with listener().work("trials", lacking) as report:
         return simulate(
             planned,
             run,

@@ -10,6 +10,7 @@ that was. Numba itself says what it compiles: kernels that come out of the cache
 from __future__ import annotations
 
 import atexit
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from numba import njit
 from numba.core import event
 
+from deadtokens.interrupts import held_back
 from deadtokens.listening import listener
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -33,15 +35,17 @@ class _Watch(event.Listener):
         self._seconds = 0.0
         self._depth = 0
         self._begun = 0.0
+        self._held = contextlib.ExitStack()
 
     def on_start(self, event: Any) -> None:
         if not self._depth and not _own(event):
             return
         if not self._depth:
-            self._begun = time.perf_counter()
             if not self._kernels:
-                listener().message(_beginning(event.data["dispatcher"].stats.cache_path))
+                _say(_beginning(event.data["dispatcher"].stats.cache_path))
+            self._begun = time.perf_counter()
             self._kernels += 1
+            self._held.enter_context(held_back())  # LLVM would make other errors of it
         self._depth += 1
 
     def on_end(self, event: Any) -> None:  # noqa: ARG002 (Numba calls it so)
@@ -49,18 +53,25 @@ class _Watch(event.Listener):
             self._depth -= 1
             if not self._depth:
                 self._seconds += time.perf_counter() - self._begun
+                self._held.close()
 
     def tell(self) -> None:
         """Tell the listener what was compiled since it was told last, if anything was."""
         if self._kernels:
-            listener().message(f"compiled {self._kernels} kernels in {self._seconds:.1f} s")
+            kernels = "1 kernel" if self._kernels == 1 else f"{self._kernels} kernels"
+            _say(f"compiled {kernels} in {self._seconds:.1f} s")
         self._kernels, self._seconds = 0, 0.0
 
 
 def _own(event: Any) -> bool:
     """Whether a kernel of this package is compiled; a notebook may have others."""
-    name: str = event.data["dispatcher"].py_func.__module__
-    return name.startswith("deadtokens.")
+    name: str | None = event.data["dispatcher"].py_func.__module__
+    return name is not None and name.startswith("deadtokens.")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # compiling does not hinge on who hears of it
+        listener().message(text)
 
 
 def _beginning(folder: str | None) -> str:
