@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test faults device slow browser check format docs examples pictures package benchmark growth clean
+.PHONY: demo test faults device slow browser check format docs examples pictures package coverage mutation benchmark growth clean
 
 # Does the simple story fit? A study of both built-in clusters; it ends with the pages' paths.
 demo: $(VENV)/.run
@@ -56,6 +56,16 @@ pictures: $(VENV)/.dev
 # What a stranger gets: built, installed in a clean environment, used there.
 package: $(VENV)/.dev
 	$(BIN)/python tools/check_package.py
+
+coverage: $(VENV)/.dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto -m "not slow and not browser" --ignore tests/faults
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+# The core modules with small faults put in: every one is noticed, or explained in docs/testing.md.
+mutation: $(VENV)/.dev
+	$(BIN)/python tools/mutation.py
 
 benchmark: $(VENV)/.benchmark
 	PYTHONPATH=tools $(BIN)/python benchmarks/census.py --save

@@ -121,7 +121,7 @@ def test_no_vector_is_all_zero() -> None:
     nothing = Snowball(np.empty((0, 4), np.uint16), np.empty(0, np.int64), BFLOAT16)
     row = measure(nothing, epsilon=1.0).row
     assert {row[name] for name in COLUMNS} == {0}
-    with pytest.raises(SelectionError, match="no vectors"):
+    with pytest.raises(SelectionError, match="no vectors to take a length from"):
         measure(nothing)
 
 
@@ -177,7 +177,7 @@ def test_touching_compares_float32_with_float32() -> None:
 @pytest.mark.parametrize("name", ["epsilon", "touching"])
 def test_lengths_have_to_be_positive_numbers(name: str, value: float) -> None:
     snowball = snowball_from_values(np.eye(2, dtype=np.float32), BFLOAT16)
-    with pytest.raises(SelectionError, match=f"{name}.*positive"):
+    with pytest.raises(SelectionError, match=f"{name} .*positive"):
         measure(snowball, **{name: value})  # type: ignore[arg-type]
 
 
@@ -424,6 +424,13 @@ def test_one_quantised_vector_has_its_largest_value_as_epsilon(
     assert (measured.row["epsilon"], measured.epsilon_origin) == (epsilon, origin)
 
 
+def test_a_measurement_is_shown_in_one_line() -> None:
+    values = np.repeat(np.array([[0.0], [1.0]], np.float32), [1500, 1], axis=0)
+    assert repr(measure(snowball_from_values(values, BFLOAT16), epsilon=0.25)) == (
+        "<Measurement of 1,501 rows: 2 distinct vectors, 1 black holes; 4 epsilon>"
+    )
+
+
 def test_results_cannot_be_changed() -> None:
     measured = measure(snowball_from_values(np.eye(3, dtype=np.float32), BFLOAT16))
     with pytest.raises(FrozenInstanceError):
@@ -441,6 +448,23 @@ def test_the_limit_itself_is_exact() -> None:
     assert not measure(snowball, exact_limit=5).estimated
     assert measure(snowball, exact_limit=4).estimated
     assert signature(measure).parameters["exact_limit"].default == 20_000
+
+
+def test_past_the_limit_the_touching_distance_itself_touches() -> None:
+    snowball = snowball_from_values(np.arange(5, dtype=np.float32)[:, None], BFLOAT16)
+    complete = measure(snowball, epsilon=1.0, touching=4.0, exact_limit=3)
+    assert (complete.row["n_components"], complete.row["global_density"]) == (1, 1)
+    apart = measure(snowball, epsilon=1.0, touching=1.0, exact_limit=3)
+    assert apart.row["n_components"] is None
+    empty = measure(snowball, epsilon=1.0, touching=0.999, exact_limit=3)
+    assert empty.row["n_components"] == 5
+
+
+def test_past_the_limit_a_pair_is_found_whatever_lies_between_in_order() -> None:
+    values = np.array([[0, 0], [10, 0.1], [0.4, 0.2]], np.float32)
+    snowball = Snowball(values.view(np.uint32), np.ones(3, np.int64), FLOAT32)
+    row = measure(snowball, epsilon=1.0, touching=0.5, exact_limit=2).row
+    assert row["n_components"] is None
 
 
 def test_equal_vectors_among_others_are_refused() -> None:

@@ -216,7 +216,7 @@ def population_statistics(populations: npt.NDArray[np.int64]) -> dict[str, Cell]
 def gini(sizes: npt.NDArray[np.int64]) -> float:
     """The Gini coefficient of sizes sorted ascending (equation 3.1); 0 for one or none."""
     m = sizes.size
-    if m <= 1:
+    if m == 0:
         return 0.0
     ranked = int((np.arange(1, m + 1) * sizes).sum())
     return 2 * ranked / (m * int(sizes.sum())) - (m + 1) / m
@@ -347,11 +347,11 @@ class _Geometry:
         dimension = int(self._ranges.argmax() if varies else magnitudes.argmax())
         if self.snowball.quantised:
             return self._smallest_step(dimension) if varies else self._largest_value(dimension)
-        code = fmt.codes(magnitudes[dimension : dimension + 1])
-        size = float(fmt.values(code)[0])
+        code = fmt.codes(magnitudes[[dimension]])
+        size = fmt.values(code).item()
         where = "of largest range" if varies else "where it is largest, as nothing varies"
         origin = f"{fmt.name} ULP of {size:.4g}, the largest |value| in dimension {dimension}"
-        return float(fmt.ulp(code)[0]), f"{origin} ({where})"
+        return fmt.ulp(code).item(), f"{origin} ({where})"
 
     def _smallest_step(self, dimension: int) -> tuple[float, str]:
         values = self.snowball.values(np.array([dimension])).astype(np.float64)
