@@ -204,11 +204,11 @@ def _surveyed(lines: Sequence[Surveyed]) -> None:
 
 def _list(results: ShownList[Any]) -> None:
     """In one table where there is one for several; else one after the other."""
-    of = type(results[0]) if results else None
-    if of in _TABLES:
+    if not results:
+        line("none")
+    elif (of := type(results[0])) in _TABLES:
         _TABLES[of](results)
     else:
-        line(f"{len(results):,} results")
         for result in results[:_SHOWN]:
             _write(result)
         left_out(len(results) - _SHOWN, "more", "")
