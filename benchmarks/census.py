@@ -33,6 +33,7 @@ def main() -> None:
         write_full_matrix(model, mask)
         cases = {
             "numpy.unique, void view": (NUMPY_UNIQUE, [str(model)]),
+            "deadtokens census": (PROGRAM, ["census", str(model)]),
             "deadtokens census -o": (PROGRAM, ["census", str(model), "-o", scratch]),
             "deadtokens measure": (PROGRAM, ["measure", str(model)]),
             "deadtokens measure --mask": (PROGRAM, ["measure", str(model), "--mask", str(mask)]),

@@ -275,7 +275,7 @@ def beside_literal(name: str, sizes: dict[str, str]) -> str:
 
 def census_table(_: Growth) -> str:
     return markdown(
-        ("", "time", "peak memory", "times faster than NumPy"),
+        ("", "time", "peak memory", "times as fast as NumPy"),
         *(
             (
                 row["command"],
