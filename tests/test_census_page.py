@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from made_models import (
     untied_model,
     write_model,
 )
+from program import Program
 from safetensors.numpy import load_file
 
 import deadtokens as dt
@@ -191,6 +193,31 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, conten
     (tmp_path / name).write_text(content)
     with pytest.raises(SourceError, match=re.escape(name)):
         gather_census(tmp_path)
+
+
+def test_a_page_of_less_than_there_is(folder: Path, tmp_path: Path) -> None:
+    """As of a census.json that another version wrote."""
+    facts = json.loads((folder / "census.json").read_text(encoding="utf-8"))
+    assert "Dead here: " in page_of(folder)
+    for name in ("cluster", "dead_by", "merging"):
+        del facts[name]
+    shutil.copy(folder / "tokens.csv", tmp_path)
+    (tmp_path / "census.json").write_text(json.dumps(facts), encoding="utf-8")
+    page = page_of(tmp_path)
+    assert "Dead here: " not in page
+    assert "A void sets a cluster apart" not in page
+    assert "would equal another one" not in page
+    assert "Black holes" in page
+
+
+def test_the_page_is_made_again_from_the_files(
+    folder: Path, tmp_path: Path, deadtokens: Program
+) -> None:
+    path = tmp_path / "new" / "page.html"
+    result = deadtokens("report", folder, "-o", path)
+    assert (result.status, result.out) == (0, "")
+    assert result.err.startswith(f"wrote {path}: ")
+    assert "Dead here: " in path.read_text(encoding="utf-8")
 
 
 def test_dead_matrix_is_what_the_tests_take_it_for() -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from containers import AnyArray, write_header, write_npy_header, write_tensors
+from made_models import byte_level, tied_model, tokenizer, write_model
 from program import Program, Result
 from safetensors.numpy import load_file
 
-from deadtokens import __version__
+from deadtokens import __version__, sources, statistics
+from deadtokens.cli import app, display, measuring, testing, transferring
 from deadtokens.statistics import COLUMNS
 
+EMBED = "model.embed_tokens.weight"
 PROGRAM = str(Path(sys.executable).with_name("deadtokens"))
 COMMANDS = [
     "inspect",
@@ -184,6 +189,57 @@ def test_inspect_lists_what_there_is_though_nothing_is_chosen(
         assert "used:" not in result.out
 
 
+def test_durations_in_words() -> None:
+    seconds = (99.94, 100, 5940, 6000, 36_000)
+    assert [display.duration(s) for s in seconds] == [
+        "99.9 s",
+        "2 min",
+        "99 min",
+        "1.7 h",
+        "10.0 h",
+    ]
+
+
+def test_numbers_of_numpy_are_plain_json(capsys: pytest.CaptureFixture[str]) -> None:
+    display.print_json({"a": np.int64(3), "b": [np.float32(0.5), np.float64("nan")]})
+    assert json.loads(capsys.readouterr().out) == {"a": 3, "b": [0.5, None]}
+
+
+def test_warnings_are_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    app._warn(RuntimeWarning("one\ntwo\x1b[2J"))
+    assert capsys.readouterr() == ("", "warning: one two\\x1b[2J\n")
+
+
+def test_bars_share_one_display() -> None:
+    bars = transferring._Bars()
+    with bars.transfer("config.json", 10, 0) as reached:
+        reached(10)
+        assert bars._progress is None  # too small to be worth one
+    with bars.transfer("a", None, 0):
+        shown = bars._progress
+        assert shown is not None
+        with bars.transfer("b", 10**9, 5) as reached:
+            reached(10**8)
+            assert bars._progress is shown
+            assert [(t.description, t.completed) for t in shown.tasks] == [("a", 0), ("b", 10**8)]
+        assert bars._progress is shown
+    assert bars._progress is None
+
+
+@pytest.mark.parametrize(
+    ("speed", "left", "words"),
+    [
+        (None, None, "1,500 of 3,000 trials"),
+        (12.34, 121.0, "1,500 of 3,000 trials, 12.3 per s, 2 min left"),
+    ],
+)
+def test_how_far_work_is(speed: float | None, left: float | None, words: str) -> None:
+    task = SimpleNamespace(
+        completed=1500, total=3000, fields={"unit": "trials"}, speed=speed, time_remaining=left
+    )
+    assert transferring._counted_words(task) == words
+
+
 # --- census ---
 
 
@@ -241,7 +297,67 @@ def test_census_reports_rows_that_are_not_finite(
     assert json.loads(deadtokens("census", path, "--json").out)["not_finite"] == [0, 4]
 
 
+def test_census_of_a_tied_model(deadtokens: Program, tmp_path: Path) -> None:
+    out = deadtokens("census", tied_model(tmp_path / "m")).out
+    assert "2 rows are all zeros, a group of their own" in out
+    assert "3 of 5 special, reserved and added tokens are shown to be untrained:" in out
+
+
+def test_census_takes_another_tokenizer(deadtokens: Program, tmp_path: Path) -> None:
+    rows = np.random.default_rng(3).normal(0, 0.05, (266, 16)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    (tmp_path / "t.json").write_text(json.dumps(tokenizer()), encoding="utf-8")
+    assert "tokens are not named" in deadtokens("census", tmp_path / "rows.npy").out
+    out = deadtokens("census", tmp_path / "rows.npy", "--tokenizer", tmp_path / "t.json").out
+    assert "tokens are not named" not in out
+    assert out.endswith("0 of 5 special, reserved and added tokens are shown to be untrained\n")
+    assert "other dead tokens" not in out
+
+
+def test_census_of_a_vocabulary_without_special_tokens(deadtokens: Program, tmp_path: Path) -> None:
+    rows = np.random.default_rng(3).normal(0, 0.05, (60, 16)).astype(np.float32)
+    tokens = byte_level({f"w{i}": i for i in range(60)})
+    folder = write_model(tmp_path / "m", {"lm_head.weight": rows}, tokens=tokens)
+    result = deadtokens("census", folder)
+    assert result.status == 0
+    assert "special, reserved and added" not in result.out
+
+
+def test_census_says_why_the_other_matrix_was_not_looked_at(
+    deadtokens: Program, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(3).normal(0, 0.05, (60, 16)).astype(np.float32)
+    write_model(tmp_path, {EMBED: np.zeros((60, 16), np.int8), "lm_head.weight": rows}, tied=False)
+    out = deadtokens("census", tmp_path).out
+    assert "the other of the two matrices was not looked at: " in out
+    assert "dtype I8" in out
+
+
 # --- measure ---
+
+
+def test_long_work_is_announced(
+    deadtokens: Program, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_MANY_VECTORS", 7)
+    result = deadtokens("measure", model, "--rows", "all")
+    assert "8 distinct vectors: distances of all 28 pairs, which takes a while" in result.err
+    monkeypatch.setattr(testing, "_MANY_CELLS", 1)
+    result = deadtokens("independence", model, "--rows", "all", "--permutations", 200)
+    assert "dealing 72 cells 200 times, which takes a while" in result.err
+
+
+def test_estimates_and_blanks_are_said_to_be_some(
+    deadtokens: Program, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = functools.partial(statistics.measure, exact_limit=5)
+    monkeypatch.setattr(statistics, "measure", measure)
+    arguments = ("measure", model, "--rows", "all", "--touching", 0.02)
+    out = deadtokens(*arguments).out
+    assert "Mean and median distances are estimates from sampled pairs, +- a standard" in out
+    assert " +- " in next(line for line in out.splitlines() if line.startswith("  mean_l_inf"))
+    monkeypatch.setattr(statistics, "_PAIR_VISITS", 1)
+    assert "Topology is blank: " in deadtokens(*arguments).out
 
 
 def test_measure_prints_the_published_table(deadtokens: Program) -> None:
@@ -638,6 +754,26 @@ def test_traceback_only_with_debug(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"Traceback" in done.stderr
     assert b"SourceError" in done.stderr
+
+
+def test_errors_of_the_system_too(
+    deadtokens: Program, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sources, "open_matrix", fails)
+    assert_refused(deadtokens("census", model), "out of memory; run again with --debug")
+    with pytest.raises(MemoryError):
+        deadtokens("--debug", "census", model)
+
+
+def test_interrupted(deadtokens: Program, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "open_matrix", fails)
+    assert deadtokens("census", model).status == 130
 
 
 def test_full_stdout_is_an_error_in_one_line(model: Path) -> None:

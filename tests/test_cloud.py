@@ -301,6 +301,18 @@ def test_coincidence_by_binades_is_that_of_the_cells(
     assert cloud.coincidence_of(0) == pytest.approx(expected, rel=1e-9)
 
 
+def test_few_wide_cells_above_many_narrow_ones_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of uniform noise a tenth lies above 128, where float32 has few numbers and twice the step."""
+    cloud = Cloud([128.3 - math.sqrt(3.0)], 1.0, noise="uniform", format="float32")
+    above = int(cloud.range_of(np.array([0]))[1][0]) - int(np.float32(128).view(np.int32))
+    assert 0 < above < cloud_module._ENUMERATED
+    found = cloud.coincidence_of(0)
+    monkeypatch.setattr(cloud_module, "_ENUMERATED", 2**30)
+    assert found == pytest.approx(cloud.coincidence_of(0), rel=3e-5)
+
+
 def test_coincidence_of_a_fine_lattice_needs_no_cells() -> None:
     """float32 around zero has 2**31 cells within reach; the answer is of the size of one cell."""
     cloud = Cloud([1.0, 0.0], 1e-3, format="float32")

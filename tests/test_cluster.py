@@ -412,3 +412,21 @@ def test_search_is_no_longer_than_it_must_be(monkeypatch: pytest.MonkeyPatch) ->
     values[rows[:3]] = values[rows[0]]
     assert found_rows(matrix_of(values, BFLOAT16)) == rows.tolist()
     assert passes == [1, 1]
+
+
+def test_the_mean_of_many_rows_is_that_of_evenly_spaced_ones() -> None:
+    rows = np.arange(5000, dtype=np.float32)[:, None] * np.ones(2, np.float32)
+    found = orderings.mean_of(dt.open_matrix(rows), np.arange(5000))
+    taken = np.linspace(0, 4999, 4096).astype(np.int64)
+    assert found == pytest.approx(np.repeat(taken.mean(), 2), rel=1e-12)
+    assert orderings.mean_of(dt.open_matrix(rows), np.arange(4096)) == pytest.approx(2047.5)
+
+
+def test_one_row_that_lies_on_no_coarser_lattice_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4 blocks the first does, and the sample of rows sees none of the others."""
+    monkeypatch.setattr(orderings, "_BLOCK_NUMBERS", 2)
+    monkeypatch.setattr(orderings, "_SAMPLE_ROWS", 1)
+    rows = np.array([[1.0, 2.0], [1.0001, 2.0], [1.0, 2.0], [1.0, 2.0]], np.float32)
+    matrix = dt.open_matrix(rows)
+    assert orderings.on_its_lattice(matrix, workers=1) is matrix
+    assert orderings.on_its_lattice(dt.open_matrix(rows[[0, 2, 3]])).format is not FLOAT32

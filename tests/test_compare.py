@@ -23,6 +23,7 @@ from program import Program, call
 from scipy import stats
 
 import deadtokens as dt
+from deadtokens.cli import comparing
 from deadtokens.compare import (
     COMPARISON_COLUMNS,
     JOINT,
@@ -35,6 +36,7 @@ from deadtokens.compare import (
 from deadtokens.errors import DeadtokensError, SelectionError, SourceError
 from deadtokens.exports import write_comparison, write_measurement
 from deadtokens.montecarlo import tails
+from deadtokens.observed import observe
 from deadtokens.runs import INTEGER_COLUMNS, RunFolder
 from deadtokens.sampling import sample
 from deadtokens.specification import Sweep, plan
@@ -411,6 +413,16 @@ def test_few_trials(n_trials: int) -> None:
     assert at.smallest_p == min(1.0, 2 / (n_trials + 1))
 
 
+def test_one_unit_that_is_not_said_is_taken_from_the_run(
+    finished: RunFolder, measured: Measurement
+) -> None:
+    row = {name: value for name, value in measured.row.items() if name != "touching"}
+    _, notes = observe(row).for_run(finished.specification)
+    (note,) = notes
+    touching = finished.specification["touching"]
+    assert note.endswith(f" does not say touching: assumed as in the run, touching = {touching}")
+
+
 def test_blank_is_not_measured(finished: RunFolder, measured: Measurement) -> None:
     comparison = compare(finished, {**measured.row, **dict.fromkeys(TOPOLOGY)})
     at = comparison.sigmas[1]
@@ -681,6 +693,30 @@ def test_tables(deadtokens: Program, finished: RunFolder, file: Path) -> None:
     assert "constant in simulation" in out
     assert "The smallest p that 300 trials can give is 0.00664" in out
     assert "No single metric can be rejected with so few" in out
+
+
+@pytest.mark.parametrize("n_trials", [1, 5])
+def test_few_trials_are_said_to_be(
+    deadtokens: Program, tmp_path: Path, measured: Measurement, n_trials: int
+) -> None:
+    sweep(CENTROID, OWN, N_TOKENS, n_trials, tmp_path / "run")
+    row = {**measured.row, **dict.fromkeys(TOPOLOGY)}
+    write_measurement(tmp_path / "m.csv", Measurement(row, "", None, None))
+    _, out, _ = deadtokens("compare", tmp_path / "run", tmp_path / "m.csv")
+    assert f"{n_trials} trials are too few for the joint test: it takes more than " in out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert lines["n_components"].split()[1] == "-"
+    assert ("+-" in out or ", always" in out) == (n_trials > 1)
+
+
+def test_many_trials_are_enough_for_a_metric() -> None:
+    few, many = (
+        compare_trials(1.0, rows_of(n, n_unique=[1, 2] * (n // 2)), rows_of(1)[0])
+        for n in (100, 10_000)
+    )
+    assert few.trials_to_reject < 10_000
+    assert len(comparing._reach(few)) == 2
+    assert len(comparing._reach(many)) == 1
 
 
 def test_never_seen_is_printed_as_a_bound(

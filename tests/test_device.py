@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from deadtokens.kernels import direct, random
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import SamplerName
 from deadtokens.specification import plan
-from deadtokens.sweep import finish, sweep
+from deadtokens.sweep import finish, simulate, sweep
 from deadtokens.trials import STATISTICS, Simulator, TrialSpec
 
 torch = pytest.importorskip("torch")
@@ -314,6 +315,26 @@ def test_a_driver_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
         sweep(student(30, 2.5e-3), sigmas, run=tmp_path / "cuda", device="cuda", **options)
 
 
+@pytest.mark.usefixtures("seen_as_gpu")
+@pytest.mark.parametrize(("device", "faster"), [("cuda", False), ("auto", True), ("auto", False)])
+def test_a_sweep_on_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Any, faster: bool
+) -> None:
+    """The same files, and progress over all sigmas together."""
+    check(CPU)
+    monkeypatch.setattr(choice, "_faster", lambda *_: faster)
+    planned = plan(student(30, 2.5e-3), [1e-6, 2e-6], 60, sampler="direct")
+    for where in ("cpu", device):
+        run = RunFolder.create(tmp_path / where, planned.specification(), planned.centroid)
+        told: list[int] = []
+        assert simulate(planned, run, 10, device=where, workers=2, report=told.append) == 20
+        assert (told[0], told[-1]) == (0, 20)
+        assert told == sorted(told)
+        finish(planned, run)
+    for name in ("trials.csv", "summary.csv", "elements.npz"):
+        assert (tmp_path / device / name).read_bytes() == (tmp_path / "cpu" / name).read_bytes()
+
+
 def wrong_multiplier(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(words, "_MULTIPLIERS", (0xD2511F53, 0xCD9E8D55))
 
@@ -494,6 +515,16 @@ def wrong_quick(draw: Any, trials: range) -> Any:
     return found
 
 
+def wrong_words(draw: Any, trials: range) -> Any:
+    found = words.DeviceDraw.quick(draw, trials)
+    return replace(found, words=found.words + 1)
+
+
+def wrong_positions(draw: Any, trials: range) -> Any:
+    found = words.DeviceDraw.quick(draw, trials)
+    return replace(found, positions=found.positions + 1)
+
+
 def failing(*_: Any) -> Any:
     raise RuntimeError("ptxas fatal: no such target\nand a page more")
 
@@ -501,6 +532,8 @@ def failing(*_: Any) -> Any:
 def test_fused_kernels_that_differ_or_fail_are_not_used() -> None:
     for bad, does in (
         (fused.Loops(wrong_distances, wrong_quick), "gives other bits than torch"),
+        (fused.Loops(wrong_distances, wrong_words), "gives other bits than torch"),
+        (fused.Loops(wrong_distances, wrong_positions), "gives other bits than torch"),
         (fused.Loops(failing, failing), "fails (ptxas fatal: no such target)"),
     ):
         with pytest.warns(RuntimeWarning) as seen:

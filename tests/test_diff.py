@@ -18,13 +18,14 @@ import numpy.typing as npt
 import pytest
 import typer
 from containers import AnyArray, write_tensors
+from gguf_files import quantised, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from deadtokens.cli import diffing
 from deadtokens.diff import Diff, GroupChange, diff
-from deadtokens.diff.blocks import distances
+from deadtokens.diff.blocks import distances, equal_once_rounded
 from deadtokens.diff.files import write_diff
 from deadtokens.errors import DeadtokensError, SelectionError, plain
 from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Format
@@ -357,6 +358,11 @@ def test_either_can_be_coarser_than_the_other() -> None:
     assert diff(matrix([1, 1], FLOAT16), matrix([1, 1], FLOAT16)).rounding == ()
 
 
+def test_of_one_format_nothing_is_rounded() -> None:
+    a, b = matrix([1, 2.0001], BFLOAT16), matrix([1, 3], BFLOAT16)
+    assert equal_once_rounded(a, b).tolist() == [True, False]
+
+
 def test_overflow_in_rounding_is_no_number() -> None:
     """70000 is beyond float16: rounded it is infinite, and equal to nothing."""
     found = diff(matrix([70000, 70001, 1]), matrix([5, 5, 1], FLOAT16))
@@ -637,6 +643,34 @@ def test_models_without_black_holes(run: Any, tmp_path: Path) -> None:
     result = run(a, b)
     assert "neither has two rows that are equal" in result.stdout
     assert "token" not in result.stdout.split("nothing written")[0].replace("tokenizer", "")
+
+
+def test_the_command_says_what_rounding_does(run: Any, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    rows = np.array([[1, 1], [1.0001, 1], [3, 4], [np.nan, 1]], np.float32)
+    write_tensors(a, {"lm_head.weight": rows})
+    write_tensors(b, {"lm_head.weight": rows.astype(ml_dtypes.bfloat16)})
+    out = run(a, b).stdout
+    assert "float32; 0 black holes with 0 rows; 1 rows hold NaN or an infinity, in no group" in out
+    assert (
+        "rounding alone can merge rows: A rounded to bfloat16 has 1 black holes, 1 of them from "
+        "rows that differ before; it explains 1 of the 1 black holes of B that hold several "
+        "vectors of A"
+    ) in out
+    assert "is quantised" not in out
+
+
+def test_the_command_says_what_is_quantised(run: Any, tmp_path: Path) -> None:
+    raw = np.zeros((3, 34), np.uint8)
+    raw[:, 1], raw[2, 2:] = 0x3C, 5  # scale 1
+    a = write_gguf(tmp_path / "a.gguf", {"output.weight": quantised("Q8_0", raw)})
+    b = tmp_path / "b.safetensors"
+    write_tensors(b, {"lm_head.weight": np.zeros((3, 32), np.float16)})
+    out = run(a, b).stdout
+    says = "is quantised (Q8_0), which by itself moves rows and can make them equal"
+    assert f"A {says}" in out
+    assert f"B {says}" not in out
+    assert "steps" not in out
 
 
 def test_long_lists_are_cut_and_say_so(run: Any, tmp_path: Path) -> None:

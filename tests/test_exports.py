@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from containers import AnyArray
+from program import Program
 from safetensors import safe_open
 
 from deadtokens import exports
@@ -253,6 +254,14 @@ def test_cluster_thresholds(
         assert float(line["distance_in_epsilon"]) == float(line["distance"]) / epsilon
 
 
+def test_rows_that_are_not_known_are_not_written(
+    tmp_path: Path, cluster: Snowball, measured: Measurement
+) -> None:
+    write_cluster(tmp_path, replace(cluster, row_ids=None, row_vectors=None), measured)
+    with safe_open(tmp_path / "snowball.safetensors", framework="np") as file:
+        assert sorted(file.keys()) == ["bits", "populations", "values"]
+
+
 def test_one_vector_has_no_thresholds(
     tmp_path: Path, matrix: Matrix, cluster: Snowball, measured: Measurement
 ) -> None:
@@ -264,6 +273,19 @@ def test_one_vector_has_no_thresholds(
     assert read_csv(tmp_path / "dimensions.csv") == []
     pairs, _ = read_safetensors(tmp_path / "pairs.safetensors")
     assert pairs["l_inf"].tolist() == pairs["hamming"].tolist() == [[0]]
+
+
+def test_the_command_says_what_is_too_much_to_write(
+    deadtokens: Program, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "MATRIX_LIMIT", 7)
+    monkeypatch.setattr(exports, "CELLS_LIMIT", 10)
+    result = deadtokens("measure", model, "--rows", "all", "--save", tmp_path / "out")
+    assert "no pairs.safetensors: 8 distinct vectors are more than the 7 whose" in result.err
+    assert "no dimensions.csv: 48 occupied cells are more than the 10 that are" in result.err
+    assert not {"pairs.safetensors", "dimensions.csv"} & {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
 
 
 def test_too_many_vectors_for_matrices(

@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deadtokens.errors import OutputError, SourceError
-from deadtokens.files import load_array, read_tensors
+from deadtokens.files import load_array, load_metadata, read_tensors
 from deadtokens.writing import make_folder, replacing, write_csv, write_safetensors
 
 NUMPY_FLOATS: list[Any] = [np.float16, np.float32, np.float64, ml_dtypes.bfloat16]
@@ -743,3 +743,12 @@ def test_safetensors_written_are_read_by_the_package_and_by_us(tmp_path: Path) -
         for name in arrays.keys() - {"e"}:  # its NumPy reader knows no float8
             assert same_bits(file.get_tensor(name), arrays[name])
         assert file.get_slice("e").get_dtype() == "F8_E4M3"
+
+
+def test_metadata_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    assert load_metadata(str(path)) == {}
+    path.write_bytes(b"text")
+    assert load_metadata(str(path)) == {}
+    write_safetensors(path, {"x": np.ones(2)}, {"origin": "census"})
+    assert load_metadata(f"{path}:x")["origin"] == "census"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -268,6 +269,7 @@ def test_dimensions_of_two_cells_alone_set_a_limit_only() -> None:
     rows[0] += 2.0**-7
     found = fit_rows(rows, varying_only=True)
     assert (found.sigma, found.sigma_low) == (0, 0)
+    assert "The interval holds" not in found._repr_html_()
     assert 2.0**-9 < found.sigma_high < 2.0**-7
     told = fit_rows(rows)
     assert told.sigma > 0
@@ -304,6 +306,8 @@ def test_no_rows() -> None:
     nothing = Snowball(np.zeros((0, 4), np.uint16), np.zeros(0, np.int64), BFLOAT16)
     with pytest.raises(SelectionError, match="no vectors"):
         fit(nothing)
+    with pytest.raises(SelectionError, match="no vectors; select at least one row"):
+        _ = nothing.extremes
 
 
 # --- edges ---
@@ -452,6 +456,7 @@ def test_rows_nearby_are_the_cluster_s_others() -> None:
     assert rows_nearby(matrix, snowball) == alone
     whole = snowball_of(matrix, np.arange(200, 500))
     assert rows_nearby(matrix, whole) == 0
+    assert rows_nearby(matrix, replace(whole, row_ids=None)) == whole.n_tokens
     # One that is far away in its last dimension alone is none.
     values = values.copy()
     assert snowball.row_ids is not None

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from gguf_files import GGML, Tensor, gguf_bytes, quantised, row_bytes, tensor_of, write_gguf
+from program import Program
 
 import deadtokens as dt
 from deadtokens.census import raw_census, snowball_of
@@ -30,6 +31,7 @@ from deadtokens.files.gguf import Header, Incomplete, parse, read_header
 from deadtokens.formats import FLOAT32, FORMATS
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix, inspect, open_model
+from deadtokens.sources.quantised import can_dequantise
 
 Raw = npt.NDArray[np.uint8]
 
@@ -741,6 +743,32 @@ def test_bytes_are_no_numbers(tmp_path: Path) -> None:
     found = raw_census(matrix_of(tmp_path, raw, "Q8_0"))
     assert found.first.tolist() == [0, 1, 2, 1, 4, 2]
     assert found.not_finite.size == 0
+
+
+@pytest.mark.parametrize(
+    ("scale", "says"), [(1.0, "the same"), (0.0, "5 distinct rows, 1 black holes")]
+)
+def test_the_command_counts_rows_as_stored(
+    deadtokens: Program, tmp_path: Path, scale: float, says: str
+) -> None:
+    """Two rows of other bytes whose scale is zero are equal as numbers only."""
+    numbers = np.random.default_rng(1).integers(-127, 128, (6, 32))
+    numbers[1] = numbers[0]
+    scales = [1.0, 1.0, scale, scale, 1.0, 1.0]
+    path, out = tmp_path / "m.gguf", tmp_path / "out"
+    write_gguf(path, {"token_embd.weight": quantised("Q8_0", q8_0(scales, numbers))})
+    printed = deadtokens("census", path, "-o", out).out
+    assert f"as stored, byte for byte: {says}" in printed
+    facts = json.loads((out / "census.json").read_text(encoding="utf-8"))
+    assert facts["equal_as_stored"] == {"n_unique": 5, "populations": [2]}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "5 distinct rows, black holes of 2 rows" in page
+
+
+def test_names_like_those_of_quantisations_are_not_undone() -> None:
+    assert can_dequantise("Q8_0")
+    assert not can_dequantise("Q9_9")
+    assert not can_dequantise("F32")
 
 
 def test_raw_census_needs_quantised_rows(matrix: Matrix) -> None:

@@ -187,6 +187,22 @@ def test_a_matrix_in_chunks_is_opened(path: Path) -> None:
     assert np.array_equal(matrix.codes[np.array([3, 38, 4])], bits(array[[3, 38, 4]]))
 
 
+def test_float64_in_chunks_is_narrowed_where_that_is_exact(path: Path) -> None:
+    array = numbers((40, 6), np.float32)[1:]
+    with h5py.File(path, "w") as file:
+        file.create_dataset("tokens", data=array.astype(np.float64), chunks=(8, 6))
+    matrix = open_matrix(path)
+    assert (matrix.shape, matrix.format.name) == ((39, 6), "float32")
+    assert np.array_equal(matrix.codes[:], bits(array))
+
+
+def test_integers_the_other_way_round_are_no_bfloat16(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(4, dtype=">u2")
+        file["x"].attrs["dtype"] = "bfloat16"
+    assert read_tensors(path)["x"].dtype == ">u2"
+
+
 # --- rows of a matrix in chunks ---
 
 

@@ -12,7 +12,9 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -355,6 +357,25 @@ def test_headers_and_whole_files_survive_drops_too(hub: Hub, files: dict[str, by
     assert hub.sent_of["model.safetensors"] == PROBE
 
 
+def test_patience_comes_back_with_progress(
+    hub: Hub, embed: npt.NDArray[ml_dtypes.bfloat16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine drops in a row, twice as many as are borne where nothing comes between them."""
+    monkeypatch.setattr(transfer, "_PROGRESS_BYTES", 20_000)
+    model = open_model(SOURCE)
+    hub.fail("/cdn/", *[Fault(drop_after=20_000)] * 9)
+    assert np.array_equal(model.matrix().codes[:], embed.view(np.uint16))
+
+
+def test_a_body_that_ends_before_it_said(
+    hub: Hub, weights: bytes, embed: npt.NDArray[ml_dtypes.bfloat16]
+) -> None:
+    stated = {"Content-Range": f"bytes 0-{PROBE - 1}/{len(weights)}"}
+    hub.fail("/cdn/", Fault(status=206, garbage=weights[:100], headers=stated))
+    assert np.array_equal(dt.open_matrix(SOURCE).codes[:], embed.view(np.uint16))
+    assert ranges(hub)[:2] == [f"bytes=0-{PROBE - 1}", f"bytes=100-{PROBE - 1}"]
+
+
 def test_giving_up_keeps_what_came(hub: Hub, embed: npt.NDArray[ml_dtypes.bfloat16]) -> None:
     model = open_model(SOURCE)
     hub.fail("/cdn/", *[Fault(drop_after=20_000)] * 4)
@@ -437,6 +458,20 @@ def test_a_part_is_believed_no_more_than_its_mark(
     assert hub.sent_of["model.safetensors"] == embed.nbytes - known
 
 
+def test_parts_longer_than_what_is_wanted_and_wants_beyond_the_end(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.repositories[NAME] = Repository({"tokenizer.json": b"0123456789"})
+    file = transfer.RemoteFile(f"{hub.url}/{NAME}/resolve/main/tokenizer.json", "here", 10)
+    hub.fail("tokenizer", Fault(drop_after=6), *[Fault(drop_after=0)] * 3)
+    with pytest.raises(SourceError, match="4 times in a row"):
+        cache.fetch(file, tmp_path / "x", 0, None, "it")
+    assert (tmp_path / "x.part").read_bytes() == b"012345"
+    assert cache.fetch(file, tmp_path / "x", 2, 3, "it").read_bytes() == b"234"
+    with pytest.raises(SourceError, match="here: the file ends at byte 10"):
+        cache.fetch(file, tmp_path / "y", 5, 20, "it")
+
+
 def test_a_part_that_begins_anew_is_marked_before_it_is_cut(hub: Hub, tmp_path: Path) -> None:
     """The server forgets ranges: the mark of what was there is not one of what comes."""
     hub.repositories[NAME] = Repository({"tokenizer.json": b"0123456789"})
@@ -489,6 +524,15 @@ def test_trouble_that_does_not_pass(hub: Hub) -> None:
     assert len(hub.requests) == 4
 
 
+def test_what_is_known_waits_for_no_server(hub: Hub, heard: Heard) -> None:
+    open_model(SOURCE)
+    hub.forget()
+    hub.fail("/api/", Fault(status=503))
+    assert EMBED in open_model(SOURCE).tensors
+    assert heard.messages[-1].startswith(f"{SOURCE}: the server answers 503; taking commit ")
+    assert len(hub.requests) == 1
+
+
 @pytest.mark.parametrize("headers", [{"Retry-After": "300"}, {"RateLimit": '"api";r=0;t=300'}])
 def test_a_server_that_asks_to_wait_for_long(hub: Hub, headers: dict[str, str]) -> None:
     hub.fail("/api/", Fault(status=429, headers=headers))
@@ -517,6 +561,20 @@ def test_a_wrong_range_is_refused(hub: Hub, stated: str) -> None:
     assert f"the server sends '{stated}'" in fails(SOURCE)
 
 
+def test_more_than_was_asked_for_is_refused(hub: Hub, weights: bytes) -> None:
+    stated = {"Content-Range": f"bytes 0-{PROBE - 1}/{len(weights)}"}
+    hub.fail("/cdn/", Fault(status=206, garbage=weights[: PROBE + 1], headers=stated))
+    assert "more bytes came than were asked for" in fails(SOURCE)
+
+
+def test_a_file_of_no_known_length_is_refused() -> None:
+    file = transfer.RemoteFile("http://host/x", "here")
+    answer = SimpleNamespace(status_code=200, headers={})
+    with pytest.raises(SourceError, match="here: the server does not say how long it is"):
+        transfer._extent(file, answer, 0, None)
+    assert transfer._extent(replace(file, size=7), answer, 0, None) == (7, 7)
+
+
 def test_another_size_than_before_is_refused(hub: Hub, weights: bytes) -> None:
     model = open_model(SOURCE)
     hub.repositories[NAME].files = {"model.safetensors": weights + b"x"}
@@ -533,6 +591,11 @@ def test_compression_is_refused(hub: Hub) -> None:
 def test_what_is_no_hub(hub: Hub, garbage: bytes) -> None:
     hub.fail("/api/", Fault(garbage=garbage))
     assert "the answer is not that of a hub" in fails(SOURCE) or "no commit" in fails(SOURCE)
+
+
+def test_a_commit_that_is_none(hub: Hub) -> None:
+    hub.fail("/api/", Fault(garbage=b'{"id": "owner/name", "sha": "../x", "siblings": []}'))
+    assert "the server names no commit, but '../x'" in fails(SOURCE)
 
 
 def test_sizes_that_the_hub_does_not_list(hub: Hub) -> None:
@@ -573,6 +636,17 @@ def test_other_refusals(hub: Hub) -> None:
     message = "Access to this resource is disabled."
     hub.fail("/api/", Fault(status=403, headers={"X-Error-Message": message}))
     assert "this repository has been disabled" in fails(SOURCE)
+
+
+def test_connections_and_tokens_that_cannot_be_had(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
+    assert "the token cannot be read (" in fails(SOURCE)
+    close_session()
+    monkeypatch.setenv("ALL_PROXY", "nonsense://proxy")
+    assert "no connection can be set up (" in fails(SOURCE)
+    assert not hub.requests
 
 
 def test_the_token_does_not_leave_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -679,6 +753,11 @@ def test_a_cache_that_cannot_be_written(
     monkeypatch.setenv("DEADTOKENS_CACHE", str(tmp_path / "file" / "deeper"))
     assert "name another folder in DEADTOKENS_CACHE" in fails(SOURCE)
     assert hub.sent_of.get("model.safetensors", 0) == 0
+
+
+def test_a_cache_that_becomes_read_only(read_only_folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot be written.*folder in DEADTOKENS_CACHE"):
+        cache.store(read_only_folder / "x", b"")
 
 
 def outside(folder: Path) -> set[str]:

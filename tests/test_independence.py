@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -474,3 +475,15 @@ def test_command_chooses_rows_as_measure_does(
     assert "tested: the rows that equal another, 6, as float32" in out
     both = deadtokens("independence", model, "--mask", tmp_path / "mask.npy", "--rows", "all")
     assert "both --mask and --rows" in both.err
+
+
+def test_what_stops_a_thread_stops_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernels, "deal_columns", interrupted)
+    before = threading.active_count()
+    matrix = dt.open_matrix("builtin:whisper-tiny.en")
+    with pytest.raises(KeyboardInterrupt):
+        independence(dt.snowball_of(matrix, np.arange(matrix.n_rows)), permutations=200)
+    assert threading.active_count() == before

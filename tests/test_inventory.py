@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from made_models import (
     ZEROS,
     dead_matrix,
     tied_model,
+    tokenizer,
     untied_model,
     write_model,
 )
@@ -74,6 +76,29 @@ def test_named_tokens_say_which_are_untrained(taken: Inventory) -> None:
     assert "inside the void" in named["<|pad|>"].evidence
     assert named["<tool>"].evidence == "all its numbers are zero"
     assert "beyond the void" in named["<|end|>"].evidence
+
+
+def test_a_named_token_whose_row_is_not_finite(tmp_path: Path) -> None:
+    rows = dead_matrix()
+    rows[261, 3] = np.inf
+    tensors = {"lm_head.weight": rows}
+    folder = write_model(tmp_path / "m", tensors, tokens=tokenizer())
+    named = {token.row: token for token in named_tokens(take_inventory(dt.open_matrix(folder)))}
+    assert named[261].evidence == "its row holds NaN or an infinity"
+
+
+def test_labels_are_shown_as_a_table(taken: Inventory) -> None:
+    assert taken.labels is not None
+    shown = taken.labels._repr_html_()
+    assert "272 rows" in shown
+    for label, count in taken.labels.label_counts().items():
+        assert re.search(f">{label}</t.>.*>{count}</t.>", shown, re.DOTALL)
+
+
+def test_a_census_without_groups_is_shown_in_a_line() -> None:
+    shown = dt.census(dt.open_matrix(np.eye(4, dtype=np.float32)))._repr_html_()
+    assert "4 rows, 4 distinct vectors, 0 black holes with 0 rows" in shown
+    assert "<table" not in shown
 
 
 def test_composition_counts_labels_and_scripts(taken: Inventory) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_models import NEAR, TWINS, ZEROS, tied_model, tokenizer, untied_model
+from program import Program
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 import deadtokens as dt
 from deadtokens.errors import SelectionError
@@ -104,3 +107,74 @@ def test_no_map_where_one_matrix_was_not_looked_at_or_rows_are_no_ids(tmp_path: 
     whisper = take_inventory(dt.open_matrix("builtin:whisper-tiny.en"))
     with pytest.raises(SelectionError, match="give the whole model"):
         keep_map(whisper, Both())
+
+
+def test_dropped_padding_at_the_end_moves_no_id(tmp_path: Path) -> None:
+    taken = take_inventory(dt.open_matrix(tied_model(tmp_path / "m")))
+    padding = replace(taken, dead=replace(taken.dead, rows=np.arange(272) >= 266))
+    text = "\n".join(keep_map(padding, Both()).caveats)
+    assert "6 of the dropped rows have no token, and are safe to drop" in text
+    assert "on change" not in text
+    assert "still produced" not in text
+
+
+def test_pieces_of_characters_and_no_merges(tmp_path: Path) -> None:
+    folder = tied_model(tmp_path / "m")
+    facts = tokenizer()
+    facts["model"]["merges"] = []
+    facts["model"]["vocab"]["\u00e2\u0124"] = facts["model"]["vocab"].pop("qz")  # bytes e2 82
+    (folder / "tokenizer.json").write_text(json.dumps(facts), encoding="utf-8")
+    taken = take_inventory(dt.open_matrix(folder))
+    gone = replace(taken, dead=replace(taken.dead, rows=np.arange(272) == 260))
+    text = "\n".join(keep_map(gone, Both()).caveats)
+    assert "1 pieces of characters are dropped" in text
+    assert "merged out of" not in text
+
+
+# --- the command ---
+
+
+def test_the_command_writes_the_map(deadtokens: Program, tmp_path: Path) -> None:
+    folder = tied_model(tmp_path / "m")
+    kept = keep_map(take_inventory(dt.open_matrix(folder)), Both())
+    path = tmp_path / "new" / "keep.safetensors"
+    result = deadtokens("census", folder, "--export-keep", path)
+    assert result.status == 0
+    assert "keep: 251 of 272 ids, " in result.out
+    for caveat in kept.caveats:
+        assert f"- {caveat}" in " ".join(result.out.split())
+    arrays = load_file(path)
+    assert sorted(arrays) == ["kept", "old_to_new"]
+    assert np.array_equal(arrays["kept"], kept.kept)
+    assert np.array_equal(arrays["old_to_new"], kept.old_to_new)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    assert metadata["source"] == str(folder)
+    assert metadata["tensor"] == dt.open_matrix(folder).tensor
+    assert metadata["bytes_saved"] == str(kept.bytes_saved)
+    assert all(caveat in metadata["caveats"] for caveat in kept.caveats)
+    printed = deadtokens("census", folder, "--export-keep", path, "--json").out
+    assert json.loads(printed)["keep"] == {
+        "kept": 251, "bytes_saved": kept.bytes_saved, "caveats": list(kept.caveats)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("out/keep.npz", "not a .safetensors file; name one with --export-keep FILE.safetensors"),
+        ("out/mask.safetensors", "the census writes there too; choose another name"),
+        ("m/model.safetensors", ""),
+    ],
+)
+def test_places_where_the_map_cannot_go(
+    deadtokens: Program, tmp_path: Path, name: str, says: str
+) -> None:
+    folder = tied_model(tmp_path / "m")
+    before = (folder / "model.safetensors").read_bytes()
+    out, keep = tmp_path / "out", tmp_path / name
+    result = deadtokens("census", folder, "-o", out, "--export-keep", keep)
+    assert result.status == 1
+    assert f"{keep}: {says}" in result.message
+    assert not list(out.iterdir())
+    assert (folder / "model.safetensors").read_bytes() == before

@@ -434,6 +434,7 @@ def test_nothing_varies() -> None:
     found = marginals_of(snowball_from_values(values, BFLOAT16))
     assert (found.features, found.replicates, found.p_holm) == ((), 0, ())
     assert found.reason == "no dimension varies"
+    assert "no dimension varies" in found._repr_html_()
 
 
 def test_cells_far_narrower_than_the_noise() -> None:

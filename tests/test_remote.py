@@ -268,6 +268,32 @@ def test_nothing_is_handed_to_a_client_that_is_closed() -> None:
     assert [*cluster.results(abs, iter([]))] == []
 
 
+@pytest.mark.parametrize("error", [OSError, TimeoutError, RuntimeError])
+def test_a_scheduler_that_says_no_threads_is_gone(error: type[Exception]) -> None:
+    def nthreads() -> dict[str, int]:
+        raise error
+
+    with pytest.raises(ClusterError, match="the scheduler is gone"):
+        Cluster(SimpleNamespace(nthreads=nthreads), "tcp://host:1").threads()
+
+
+def test_a_part_that_workers_die_of_ends_the_sweep(tmp_path: Path) -> None:
+    def results(_: Any, jobs: Iterator[Job[Any]]) -> Iterator[tuple[Any, Any]]:
+        return ((job.tag, ClusterError("workers died of it")) for job in jobs)
+
+    cluster: Any = SimpleNamespace(results=results, threads=lambda: 1)
+    with pytest.raises(ClusterError, match="workers died of it"):
+        draw(cluster, tmp_path)
+    assert not list((tmp_path / "parts").iterdir())
+
+
+def test_the_function_takes_an_address(
+    processes: DaskProcesses, local: Path, tmp_path: Path
+) -> None:
+    sweep(CENTROID, SIGMAS, 50, 60, tmp_path, seed=3, scheduler=processes.address)
+    assert_same(tmp_path, local)
+
+
 def test_loggers_are_given_back(cluster: Cluster) -> None:
     logger = logging.getLogger("distributed.client")
     silenced = logger.level

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from program import Program
 from report_folders import make_run
+from safetensors.numpy import load_file, save_file
 
 from deadtokens.errors import DeadtokensError, SelectionError, SourceError
 from deadtokens.report.chartkit import log_axis
@@ -25,7 +26,9 @@ from deadtokens.report.gathering import gather
 from deadtokens.report.layout import nearest_links, positions, touching_pairs
 from deadtokens.report.opening import opening
 from deadtokens.report.rendering import charts, render, write_report
+from deadtokens.report.sweep_charts import _RANKS_DRAWN, _ranks
 from deadtokens.report.tables import commands, facts, tables
+from deadtokens.report.trial_charts import comparable
 from deadtokens.report.words import figure, label
 
 ALL_CHARTS = ["populations", "scores", "histograms", "curves", "lattice", "components", "graph"]
@@ -249,6 +252,89 @@ def test_other_units_are_not_marked(copy: Path) -> None:
     assert "another epsilon" in chart.caption
 
 
+def test_another_touching_is_not_marked_either(copy: Path) -> None:
+    def another_touching(lines: list[list[str]]) -> None:
+        lines[1][lines[0].index("touching")] = "1.0"
+
+    other = copy / "other.csv"
+    change_lines(copy / "measured.csv", another_touching, other)
+    assert {"n_components", "max_l_inf"} <= comparable(gather(copy)).keys()
+    held = comparable(gather(copy, other)).keys()
+    assert "max_l_inf" in held
+    assert "n_components" not in held
+
+
+def test_one_sigma_has_nothing_to_choose(copy: Path) -> None:
+    for index in (0, 2):
+        for path in (copy / "parts").glob(f"s{index:04d}-*"):
+            path.unlink()
+    without(copy, "theory.csv")
+    drawn = {chart.name: chart for chart in charts(gather(copy))}
+    assert set(ALL_CHARTS) - set(drawn) == {"curves"}
+    assert {len(key) for key in drawn["histograms"].specs} == {1}
+    titles = [choice.name for chart in drawn.values() for choice in chart.choices]
+    assert "σ of the trials" not in titles
+
+
+def test_a_fit_without_an_interval(copy: Path) -> None:
+    facts_of_fit = json.loads((copy / "fit" / "fit.json").read_text())
+    facts_of_fit |= {"sigma_low": None, "sigma_high": None}
+    (copy / "fit" / "fit.json").write_text(json.dumps(facts_of_fit))
+    found = gather(copy)
+    assert "no interval is given" in " ".join(Page(render(found)).text.split())
+    (chart,) = (chart for chart in charts(found) if chart.name == "curves")
+    assert not any('"to"' in json.dumps(spec) for spec in chart.specs.values())
+
+
+def test_a_cluster_whose_rows_are_not_known(copy: Path) -> None:
+    """None are named, or not of every vector: no first rows are shown."""
+    path = copy / "cluster" / "snowball.safetensors"
+    tensors = load_file(path)
+    known = gather(copy).cluster
+    assert known is not None
+    assert known.first_rows is not None
+    fewer = {name: tensors[name][1:] for name in ("row_ids", "row_vectors")}
+    vectors = fewer["row_vectors"]
+    fewer["row_ids"], fewer["row_vectors"] = fewer["row_ids"][vectors > 0], vectors[vectors > 0]
+    unnamed = {n: array for n, array in tensors.items() if not n.startswith("row_")}
+    for changed in (tensors | fewer, unnamed):
+        save_file(changed, path, {"format": "float16"})
+        found = gather(copy)
+        assert found.cluster is not None
+        assert found.cluster.first_rows is None
+        (holes,) = (table for table in tables(found) if table.name == "holes")
+        assert "first row" not in holes.columns
+        (graph,) = (chart for chart in charts(found) if chart.name == "graph")
+        assert not any("first row" in json.dumps(spec) for spec in graph.specs.values())
+
+
+def test_a_cluster_without_black_holes(copy: Path) -> None:
+    path = copy / "cluster" / "snowball.safetensors"
+    tensors = load_file(path)
+    without(copy, "comparison.csv", "measured.csv")
+    tensors["populations"] = np.ones_like(tensors["populations"])
+    save_file(tensors, path, {"format": "float16"})
+    assert "holes" not in [table.name for table in tables(gather(copy))]
+
+
+def test_a_study_that_says_no_versions(copy: Path) -> None:
+    assert "Versions" in dict(facts(gather(copy)))
+    for name in ("study.json", "manifest.json"):
+        held = json.loads((copy / name).read_text())
+        del held["versions"]
+        (copy / name).write_text(json.dumps(held))
+    assert "Versions" not in dict(facts(gather(copy)))
+
+
+def test_tests_without_a_verdict(copy: Path) -> None:
+    held = json.loads((copy / "tests.json").read_text())
+    del held["verdict"]
+    (copy / "tests.json").write_text(json.dumps(held))
+    found = gather(copy)
+    assert found.answer is None
+    assert found.tested
+
+
 def test_parts_about_another_cluster_are_refused(copy: Path) -> None:
     def fewer(lines: list[list[str]]) -> None:
         lines[1][lines[0].index("n_unique")] = "13"
@@ -323,13 +409,38 @@ def test_json_in_a_script_has_no_character_that_ends_it() -> None:
         ("theory.csv", "sigma,n_unique\nx,1\n", "'x' is no number"),
         ("cluster/dimensions.csv", "dimension\n1\n", "no column 'ordinal'"),
         ("cluster/snowball.safetensors", "", "not a safetensors file"),
+        ("comparison.csv", "metric\n\ud800\n", "not a CSV file ('utf-8' codec can't decode"),
     ],
 )
 def test_a_damaged_part_is_named(copy: Path, file: str, content: str, says: str) -> None:
-    (copy / file).write_text(content)
+    (copy / file).write_text(content, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(SourceError, match=re.escape(says)) as raised:
         gather(copy)
     assert str(copy / file) in str(raised.value)
+
+
+def test_parts_that_do_not_belong_together(copy: Path) -> None:
+    def twice(lines: list[list[str]]) -> None:
+        lines.append(lines[1])
+
+    change_lines(copy / "measured.csv", twice, copy / "other.csv")
+    with pytest.raises(SourceError, match="2 rows of statistics instead of one; give the file"):
+        gather(copy, copy / "other.csv")
+    pairs, snowball = (copy / "cluster" / f"{n}.safetensors" for n in ("pairs", "snowball"))
+    tensors = load_file(pairs)
+    save_file({name: array[1:, 1:].copy() for name, array in tensors.items()}, pairs)
+    with pytest.raises(SourceError, match=r"distances of shape \[252, 252\] for 253 vectors"):
+        gather(copy)
+    save_file({"bits": np.zeros((2, 2), np.uint16)}, snowball)
+    with pytest.raises(SourceError, match="no tensor 'populations'"):
+        gather(copy)
+
+
+def test_a_folder_in_place_of_a_part(copy: Path) -> None:
+    (copy / "study.json").unlink()
+    (copy / "study.json").mkdir()
+    with pytest.raises(SourceError, match=r"study\.json: cannot be read \(Is a directory\)"):
+        gather(copy)
 
 
 def test_no_run_no_page(tmp_path: Path) -> None:
@@ -368,6 +479,15 @@ def test_dots_of_the_graph_lie_apart_and_inside() -> None:
     between = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))
     np.fill_diagonal(between, np.inf)
     assert (between > 0.8 * (radii[:, None] + radii[None])).all()
+
+
+def test_ranks_that_are_drawn() -> None:
+    assert _ranks(_RANKS_DRAWN) == list(range(1, _RANKS_DRAWN + 1))
+    many = _ranks(100_000)
+    assert many[:50] == list(range(1, 51))
+    assert many[-1] == 100_000
+    assert many == sorted(set(many))
+    assert len(many) < 50 + _RANKS_DRAWN
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import functools
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from containers import AnyArray, write_tensors
 from program import Program
 from reference import reference_default_epsilon, reference_row, reference_ulp_distances
 
-from deadtokens import saved_trials
+from deadtokens import saved_trials, statistics
 from deadtokens.cloud import Cloud
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import StoredTensor
@@ -352,6 +353,29 @@ def test_blanks_are_left_out_of_the_summary(
     result = deadtokens("measure", tmp_path / "t.npy", "--touching", 1e-5)
     assert f"Mean and median distances of {measured.estimated} trials are estimates" in result.out
     assert ("Topology of" in result.out) == any(blank)
+
+
+def test_on_a_terminal_the_reading_is_announced(
+    tmp_path: Path, trials: AnyArray, monkeypatch: pytest.MonkeyPatch, deadtokens: Program
+) -> None:
+    np.save(tmp_path / "t.npy", trials.astype(np.float32))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    result = deadtokens("measure", tmp_path / "t.npy")
+    assert result.status == 0
+    assert "reading every number once: of which format are they?" in result.err
+
+
+def test_trials_that_take_too_long_are_blank(
+    path: Path, monkeypatch: pytest.MonkeyPatch, deadtokens: Program
+) -> None:
+    monkeypatch.setattr(saved_trials, "measure", functools.partial(measure, exact_limit=1))
+    monkeypatch.setattr(statistics, "_PAIR_VISITS", 0)
+    measured = measure_trials(open_trials(path), touching=1e-5)
+    assert measured.blank_reasons
+    trial, reason = next(iter(measured.blank_reasons.items()))
+    out = deadtokens("measure", path, "--touching", 1e-5).out
+    blank = f"Topology of {len(measured.blank_reasons)} trials is blank (trial {trial}: {reason})."
+    assert blank in " ".join(out.split())
 
 
 # --- the command ---

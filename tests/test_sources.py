@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from containers import AnyArray, write_header, write_index, write_tensors
 from deadtokens.census import snowball_of
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FORMATS
-from deadtokens.sources import BUILTINS, inspect, open_matrix
+from deadtokens.showing import ShownList
+from deadtokens.sources import BUILTINS, inspect, open_matrix, open_model
+from deadtokens.sources.describe import read_object
 
 OUTPUT, INPUT = "lm_head.weight", "model.embed_tokens.weight"
 SMALL: AnyArray = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -36,6 +39,29 @@ def write_model(folder: Path, *names: str, config: object = None) -> Path:
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+def test_a_model_in_a_line(tmp_path: Path) -> None:
+    path = write_model(tmp_path, INPUT, OUTPUT)
+    model = open_model(path)
+    assert repr(model) == f"<Model {path}: 2 tensors>"
+    both = ShownList([model, model])._repr_html_()
+    assert both.count("2 tensors") == 2
+    assert both.count(OUTPUT) == both.count(INPUT) == 2
+
+
+def test_what_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    write_model(tmp_path, OUTPUT, config={})
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", refused)
+        assert refusal(tmp_path) == f"{tmp_path}: Permission denied; check the path"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refused)
+        with pytest.raises(SourceError, match=r"config\.json: Permission denied; check the path"):
+            read_object(tmp_path / "config.json")
 
 
 # --- which tensor ---

@@ -21,6 +21,7 @@ from program import Program, Result, call
 from safetensors.numpy import load
 
 import deadtokens as dt
+from deadtokens.formats import FLOAT16
 from deadtokens.listening import Listener, listen
 from deadtokens.runs import RunFolder
 from deadtokens.study import study
@@ -192,8 +193,37 @@ def test_in_python(tmp_path: Path, source: Path) -> None:
         listen(None)
     assert found.report == tmp_path / "run" / "report.html"
     assert found.snowball.n_tokens == 120
+    assert repr(found) == f"<Study of {matrix!r}: {found.verdict!r}, {found.report}>"
     assert told[0] == "census of 120 rows"
+    shown = found._repr_html_()
+    assert found.verdict.headline.split(".")[0] in shown
+    assert f"report: {found.report}" in shown
     assert [written.path.exists() for written in found.written] == [True] * len(found.written)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_matrix_that_cannot_be_read_is_told(tmp_path: Path, source: Path) -> None:
+    rows = dt.open_matrix(source).values()
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "lm_head.weight": rows, "model.embed_tokens.weight": np.zeros(rows.shape, np.int8)
+    }  # fmt: skip
+    write_tensors(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": false}')
+    matrix = dt.open_matrix(tmp_path)
+    told: list[str] = []
+    listen(Listener(told.append))
+    try:
+        study(matrix, np.ones(matrix.n_rows, dtype=np.bool_), tmp_path / "run", trials=5)
+    finally:
+        listen(None)
+    assert told[1].startswith("the other matrix was not looked at: ")
+
+
+def test_noise_that_overflows_the_format_is_not_drawn() -> None:
+    snowball = dt.Snowball(np.zeros((2, 3), np.uint16), np.array([5, 5]), FLOAT16)
+    noise = MODULE._Noise(1.0, np.zeros(3))
+    assert MODULE._drawn(noise, 1.0, snowball)
+    assert not MODULE._drawn(noise, 1e5, snowball)
 
 
 # Whose rows.

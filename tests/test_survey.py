@@ -11,6 +11,8 @@ import threading
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,8 +21,11 @@ from gguf_files import tensor_of, write_gguf
 from hub_server import Repository, running_hub
 from huggingface_hub import close_session, constants
 from made_models import NEAR, TWINS, ZEROS, dead_matrix, tied_model, untied_model
+from program import Program
 
-from deadtokens import inventory
+from deadtokens import __version__, inventory
+from deadtokens.errors import ClusterError
+from deadtokens.scheduler import Cluster
 from deadtokens.survey import COLUMN_TITLES, Surveyed, cells, survey, write_survey
 
 module = import_module("deadtokens.survey")  # the package's attribute is the function
@@ -198,3 +203,55 @@ def test_the_command(sources: list[str], tmp_path: Path) -> None:
     done = subprocess.run(fine, capture_output=True, text=True)
     assert done.returncode == 0
     assert json.loads(done.stdout)["models"][0]["dead"] == 21
+
+
+# --- what stops one source, and what stops all ---
+
+
+def test_an_error_of_any_kind_stops_no_other(
+    sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = inventory.take_inventory
+
+    def fails_once(matrix: object) -> object:
+        if matrix.source == sources[2]:  # type: ignore[attr-defined]
+            raise ZeroDivisionError("one\ntwo")
+        return take(matrix)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "take_inventory", fails_once)
+    bad, good = survey([sources[2], sources[5]])
+    assert bad.error == "cannot be read (ZeroDivisionError: one two)"
+    assert (good.error, good.dead) == ("", 21)
+
+
+def test_interrupted(
+    sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadtokens: Program
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "take_inventory", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        survey(sources[:1], tmp_path / "a")
+    result = deadtokens("survey", sources[0], "-o", tmp_path / "b")
+    assert (result.status, result.out) == (130, "")
+    assert "with -o DIR the same command goes on where it stopped" in result.err
+    for folder in ("a", "b"):
+        assert not list((tmp_path / folder / "models").iterdir())
+
+
+def test_a_worker_of_another_version_takes_nothing(sources: list[str]) -> None:
+    with pytest.raises(ClusterError, match=f"a worker has deadtokens {__version__}, the client 0"):
+        module._take_on_worker("0", sources[2], sources[2], frozenset())
+    state, line = module._take_on_worker(__version__, "here", sources[2], frozenset())
+    assert (line.source, line.dead) == ("here", 21)
+    assert module._take_on_worker(__version__, "here", sources[2], {state}) == (state, None)
+
+
+def test_a_source_that_workers_die_of_is_a_line(sources: list[str]) -> None:
+    def results(_: object, jobs: object) -> object:
+        return ((job.tag, ClusterError("workers died of it")) for job in jobs)  # type: ignore[attr-defined]
+
+    cluster = cast("Cluster", SimpleNamespace(results=results))
+    (line,) = survey(sources[:1], cluster=cluster)
+    assert (line.source, line.error) == (sources[0], "workers died of it")

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deadtokens import pictures, runs, writing
 from deadtokens.cli import sweeping
-from deadtokens.errors import DeadtokensError, DeviceError, OutputError, SelectionError
+from deadtokens.cli.options import load_centroid
+from deadtokens.errors import (
+    DeadtokensError,
+    DeviceError,
+    OutputError,
+    SelectionError,
+    SourceError,
+)
 from deadtokens.files import load_array
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import sample
 from deadtokens.specification import parse_sigmas, plan
 from deadtokens.statistics import COLUMNS, measure
-from deadtokens.summaries import SUMMARY_COLUMNS
+from deadtokens.summaries import SUMMARY_COLUMNS, sigma_totals
 from deadtokens.sweep import estimate, finish, simulate, sweep
 from deadtokens.trials import STATISTICS
 from deadtokens.writing import write_safetensors
@@ -231,6 +241,112 @@ def test_two_processes_cannot_write_one_run(undisturbed: Path) -> None:
         pass
 
 
+def test_a_run_that_another_process_makes_meanwhile(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the folder and the lock."""
+    specification = RunFolder.open(undisturbed).specification
+    other = dict(specification, seed=4)
+    real = writing.locked
+
+    @contextmanager
+    def late(path: Path, what: str) -> Iterator[None]:
+        monkeypatch.setattr(runs, "locked", real)
+        RunFolder.create(tmp_path, other, CENTROID)
+        with real(path, what):
+            yield
+
+    monkeypatch.setattr(runs, "locked", late)
+    with pytest.raises(SelectionError, match="seed differs"):
+        RunFolder.create(tmp_path, specification, CENTROID)
+    assert RunFolder.open(tmp_path).specification == other
+
+
+# --- what is in the folder ---
+
+
+def test_parts_without_a_manifest(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "s0000-t000000000000-n000002.parquet").touch()
+    with pytest.raises(OutputError, match=r"parts of a run but no manifest\.json; choose another"):
+        RunFolder.create(tmp_path, RunFolder.open(undisturbed).specification, CENTROID)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"specification": {}}'])
+def test_manifests_that_are_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(SourceError, match=r"manifest\.json: not a run's manifest"):
+        RunFolder.open(tmp_path)
+
+
+def test_an_edited_manifest(undisturbed: Path, tmp_path: Path) -> None:
+    facts = json.loads((undisturbed / "manifest.json").read_text())
+    facts["specification"]["seed"] += 1
+    (tmp_path / "manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(SourceError, match="does not match its digest: it was edited; restore it"):
+        RunFolder.open(tmp_path)
+
+
+def test_parts_that_never_arrived_are_swept_up(tmp_path: Path) -> None:
+    run_into(tmp_path, 2)
+    run = RunFolder.open(tmp_path)
+    (tmp_path / "parts" / "incoming-0" / "deep").mkdir(parents=True)
+    with run.locked():
+        assert not list((tmp_path / "parts").glob("incoming-*"))
+
+
+def test_a_part_that_a_worker_wrote_elsewhere(tmp_path: Path) -> None:
+    run_into(tmp_path, 2)
+    run = RunFolder.open(tmp_path)
+    with run.incoming() as incoming:
+        part = incoming / "s0000-t000000000002-n000002.parquet"
+        with pytest.raises(OutputError, match=r"cannot be moved \(No such file.*made anew"):
+            run.adopt(part)
+        part.touch()
+        run.adopt(part)
+    assert [(part.first, part.count) for part in run.parts(0)] == [(0, 2), (2, 2)]
+
+
+def test_parts_that_are_not_where_they_belong(tmp_path: Path) -> None:
+    """Each holds the trials of its sigma that its name says, and those between are not skipped."""
+    run_into(tmp_path, 6, part_trials=2)
+    run = RunFolder.open(tmp_path)
+    first, second, third = run.parts(1)
+    copy = first.path.with_name("s0001-t000000000001-n000002.parquet")
+    copy.write_bytes(first.path.read_bytes())
+    with pytest.raises(SourceError, match=f"holds trials that {first.path.name} holds too"):
+        run.parts(1)
+    copy.unlink()
+
+    content = second.path.read_bytes()
+    second.path.write_bytes(first.path.read_bytes())
+    with pytest.raises(SourceError, match="it holds other trials than its name says"):
+        run.read(second)
+    second.path.write_bytes(run.parts(0)[1].path.read_bytes())
+    with pytest.raises(SourceError, match="another run's or another sigma's"):
+        run.read(second)
+    second.path.write_bytes(content)
+    assert run.read(second).first == 2
+
+    second.path.unlink()
+    assert run.leading(1) == [first]
+    assert third in run.parts(1)
+    assert run.missing(1, 6) == [(2, 2)]
+
+
+def test_parts_that_vanish_while_others_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(CENTROID, SIGMAS, **OPTIONS)
+    run = RunFolder.create(tmp_path, planned.specification(), planned.centroid)
+    monkeypatch.setattr(run, "write", lambda *_: None)
+    with pytest.raises(SourceError, match="parts are missing; run the same command again"):
+        simulate(planned, run, 2, workers=1)
+    with pytest.raises(SourceError, match="parts are missing"):
+        sigma_totals(run, 0, planned.cloud(0), planned.spec, planned.samplers[0])
+
+
 def test_a_device_is_looked_for_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +356,22 @@ def test_a_device_is_looked_for_before_anything_is_written(
     monkeypatch.setattr(importlib.import_module("deadtokens.sweep"), "choose_device", absent)
     with pytest.raises(DeviceError, match="cuda: torch finds no such device"):
         sweep(CENTROID, SIGMAS, 50, 2, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+def test_figures_of_one_sigma_and_of_none_at_all(tmp_path: Path) -> None:
+    totals = sweep(CENTROID, [0.0, 1e-8], 50, 3, tmp_path / "run")
+    planned = plan(CENTROID, [0.0, 1e-8], 50)
+    for curve in pictures._curves(planned, totals):
+        assert (curve.expected_sigmas[0], curve.expected_sigmas[-1]) == (0.0, 1e-8)
+        assert np.isfinite(curve.expected).all()
+    written = pictures.write_figures(tmp_path / "figures", planned, totals[1:])
+    assert {path.stem for path in written} == {"elements", "populations"}
+
+
+def test_no_trials(tmp_path: Path) -> None:
+    with pytest.raises(SelectionError, match="0 trials; give at least one"):
+        sweep(CENTROID, SIGMAS, 50, 0, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -331,6 +463,11 @@ def test_output_of_the_command(command: list[str], tmp_path: Path) -> None:
     assert "60 of 60 trials to do" in result.stderr
     assert "trials           60 held, 60 of them new" in result.stdout
     assert "the embeddings would have taken 2.9 MB" in result.stdout
+    again = subprocess.run(
+        [*small, "-o", str(tmp_path / "run")], capture_output=True, text=True, check=True
+    )
+    assert "trials to do" not in again.stderr
+    assert "trials           60 held, 0 of them new" in again.stdout
     figures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
     assert figures == {
         f"{name}.{kind}" for name in ("elements", "populations", "sigma") for kind in ("png", "svg")
@@ -359,6 +496,13 @@ def test_bad_options_end_in_one_line(
     assert message in errors[0]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("array", [np.ones((2, 3)), np.ones(3, np.int64), np.ones(0)], ids=str)
+def test_centroids_that_are_none(tmp_path: Path, array: Any) -> None:
+    np.save(tmp_path / "c.npy", array)
+    with pytest.raises(SelectionError, match="give one floating-point number per dimension"):
+        load_centroid(str(tmp_path / "c.npy"))
 
 
 @pytest.mark.parametrize("kind", ["sweep", "survey"])

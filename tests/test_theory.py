@@ -18,6 +18,7 @@ from centroids import student
 from scipy import stats
 
 from deadtokens.cloud import Cloud
+from deadtokens.noise import Noise
 from deadtokens.sampling import SamplerName
 from deadtokens.theory import Expectation, coinciding_pairs, expectation
 from deadtokens.trials import STATISTICS, Simulator, TrialSpec
@@ -215,6 +216,17 @@ def test_without_noise_there_is_one_black_hole(n: int) -> None:
 def test_one_token_is_a_singleton(sigma: float) -> None:
     alone = Expectation(sigma, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     assert expectation(Cloud(student(20, 3e-3, 1), sigma), 1, touching=1.0) == alone
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "laplace", "uniform"])
+def test_tokens_drawn_without_a_table_are_those_of_the_noise(noise: Noise) -> None:
+    """The mean of 1 / p is the number of vectors that can be reached: two cells each way, four."""
+    cloud = Cloud([1 + 2.0**-8 - 1e-7, 1 + 2.0**-8], 1e-6, noise=noise)
+    log_p = THEORY._drawn_without_table(cloud, np.random.default_rng(5), 20_000)
+    inverse = np.exp(-log_p)
+    assert np.unique(inverse.round(6)).size == 4
+    error = inverse.std() / math.sqrt(inverse.size)
+    assert inverse.mean() == pytest.approx(4, abs=5 * error)
 
 
 def test_counts_add_up() -> None:

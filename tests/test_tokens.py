@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -356,6 +358,21 @@ def test_unigram_gguf_says_what_tokenizer_json_says() -> None:
     check(labels_of(metadata, len(rows)), rows)
 
 
+@pytest.mark.parametrize(("removed", "label"), [(False, "ordinary"), (True, "unreachable")])
+def test_unigram_gguf_may_lose_spaces(removed: bool, label: str) -> None:
+    """Where blanks at the ends are dropped and several are one, no text gives a blank alone."""
+    scores = np.array([0.0, -2.0, -1.0, -1.0])
+    metadata = gguf(
+        "t5",
+        ["<unk>", "\u2581", "a", "\u2581a"],
+        [2, 1, 1, 1],
+        scores=scores,
+        unknown_token_id=0,
+        remove_extra_whitespaces=removed,
+    )
+    assert column(labels_of(metadata, 4)) == ["special", label, "ordinary", "ordinary"]
+
+
 def test_types_of_gguf_tokens() -> None:
     """Unused ones are reserved unless they fill a gap; user-defined ones are found with spaces."""
     tokens = ["<unk>", "a", "<0x09>", "▁▁", "spare", "[PAD5]", "[PAD9]"]
@@ -428,6 +445,9 @@ def test_bytes_that_are_no_text_in_a_gguf_vocabulary() -> None:
     assert found.texts == found.pieces == ["a<0xFF>", "<0xE2>", "<0xE2><0x82>", "ok"]
     assert column(found) == ["partial UTF-8", "byte", "partial UTF-8", "ordinary"]
     assert found.reachable.tolist() == [0, -1, -1, -1]
+    unseen = labels_of(gguf("whatever", ["\n", "ok"], [1] * 2), 2)
+    assert column(unseen) == ["ordinary", "ordinary"]
+    assert "is not known here" in unseen.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -756,6 +776,23 @@ def test_files_that_are_no_tokenizer(content: bytes, tmp_path: Path) -> None:
     assert len(line) < 600
 
 
+def test_spaces_are_spelled_as_the_normalizer_does_where_no_decoder_says(tmp_path: Path) -> None:
+    model = bpe({"a": 0, "\u2581a": 1}, [])
+    file = write_tokenizer(tmp_path / "tokenizer.json", model, normalizer=LLAMA_NORMALIZER)
+    assert labels_of(file, 2).texts == ["a", " a"]
+
+
+def test_a_tokenizer_that_the_system_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert "tokenizer.json: Permission denied; check the path" in refusal(tmp_path)
+
+
 def test_where_there_is_no_tokenizer_json(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[UNK]\n", encoding="utf-8")
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x00")
@@ -767,6 +804,8 @@ def test_where_there_is_no_tokenizer_json(tmp_path: Path) -> None:
         assert f"{Path(name).suffix} file is not supported" in line
         assert "save_pretrained" in line
     assert "no tokenizer.json" in refusal(tmp_path / "folder.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    assert "not a regular file; give a tokenizer.json" in refusal(tmp_path / "pipe.json")
 
 
 def test_a_file_that_is_too_large_is_not_read(

@@ -201,3 +201,9 @@ def test_lengths_are_positive_numbers(length: float) -> None:
         lengths([1.0], touching=length)
     with pytest.raises(SelectionError, match="epsilon"):
         lengths([1.0], epsilon=length)
+
+
+def test_where_a_chance_vanishes_it_is_not_looked_for() -> None:
+    cloud = Cloud(student(200, 3e-3, 1), 1.0, format="float16")
+    assert vanishes(cloud, 1e-6)
+    assert log_touching_probability(cloud, 1e-6) == (-math.inf, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -477,3 +478,17 @@ def test_panics_and_results_come_through_the_limit() -> None:
     assert vocabulary.within(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         vocabulary.within(5, partial(divmod, 1, 0))
+
+
+def test_what_is_left_to_itself_ends_too() -> None:
+    codec = reach._Codec(None, "", deadline=-math.inf)  # type: ignore[arg-type]
+    with pytest.raises(vocabulary.Failed, match="it takes more than 300 s"):
+        next(codec.round_trips([[1]]))
+
+
+def test_what_ends_the_program_is_no_failure_of_a_tokenizer() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vocabulary.attempt(interrupted)

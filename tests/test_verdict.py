@@ -73,6 +73,7 @@ def test_yes(fitted: Fit) -> None:
     verdict = judge(fitted, *both({}))
     assert verdict.fits is True
     assert answer(verdict.fits) == "Yes"
+    assert repr(verdict) == f"<Verdict: Yes. {verdict.headline}>"
     assert verdict.headline == (
         f"Gaussian noise of width {fitted.sigma:.3g} around one point explains these 60 rows."
     )

@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from deadtokens.errors import OutputError
-from deadtokens.writing import locked, remove_abandoned, replacing
+from deadtokens.writing import check_folder, locked, remove_abandoned, replacing
 
 WRITER = """
 import sys
@@ -106,3 +106,8 @@ def test_nothing_is_left_of_a_file_given_up(tmp_path: Path) -> None:
         file.writelines([b"half", "of text"])  # type: ignore[list-item]
     assert result.read_bytes() == b"older"
     assert not temporary_files(tmp_path)
+
+
+def test_a_folder_whose_name_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written \(File name too long\); choose"):
+        check_folder(tmp_path / ("x" * 300) / "out")

@@ -62,8 +62,7 @@ def write_inventory(folder: Path, taken: Inventory, untied: Untied | None) -> li
     if taken.labels is not None:
         written.append(_write_records(folder / "special.csv", NamedToken, named))
         written.append(_write_labels(folder / "labels.csv", taken.matrix, taken.labels))
-    if search.distances is not None:
-        written.append(_write_distances(folder / "void.csv", search))
+    written.append(_write_distances(folder / "void.csv", search))
     facts = inventory_facts(taken, untied, named)
     return [*written, write_facts(folder / "census.json", facts)]
 
@@ -80,7 +79,7 @@ def write_keep(path: Path, kept: Keep, matrix: Matrix) -> Written:
         "source": matrix.source,
         "tensor": matrix.tensor,
         "bytes_saved": str(kept.bytes_saved),
-        "caveats": "\n".join(kept.caveats),
+        "caveats": " ".join(kept.caveats),
     }
     return write_arrays(path, {"old_to_new": kept.old_to_new, "kept": kept.kept}, metadata)
 

@@ -240,8 +240,6 @@ def evidence_of(taken: Inventory, row: int) -> str:
 
 
 def _distance(taken: Inventory, row: int) -> float | None:
-    if taken.search.distances is None:
-        return None
     distance = float(taken.search.distances[row])
     return distance if np.isfinite(distance) else None
 

@@ -42,7 +42,3 @@ class MadeRows:
     def __getitem__(self, rows: RowChoice, /) -> Codes:
         """The codes of those rows."""
         return self.make(rows)
-
-    def __len__(self) -> int:
-        """V, the number of rows."""
-        return self.shape[0]

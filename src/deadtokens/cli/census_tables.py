@@ -39,7 +39,7 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
         line("tokens are not named: the source brings no tokenizer", ", add --tokenizer FILE")
         return
     labels_table(taken.labels, taken.dead.rows)
-    _texts_line(taken)
+    _texts_line(taken.labels, taken.dead.rows)
     named_table(named_tokens(taken))
 
 
@@ -143,12 +143,9 @@ def labels_table(labels: Labels, dead: BoolArray | None = None) -> None:
         line(f"note: {note}")
 
 
-def _texts_line(taken: Inventory) -> None:
+def _texts_line(labels: Labels, dead_rows: BoolArray) -> None:
     """The dead tokens that are not known by name, one after another."""
-    labels = taken.labels
-    if labels is None:
-        return
-    dead = taken.dead.rows.nonzero()[0].tolist()
+    dead = dead_rows.nonzero()[0].tolist()
     others = [row for row in dead if labels.label_of(row) not in (*NAMED, "padding")]
     if others:
         texts = [f"{row} {quoted(labels.texts[row])}" for row in others[:_OTHERS_SHOWN]]

@@ -102,10 +102,6 @@ class DeviceSimulator(Simulator):
         self._loops = loops(device)
         self._device_lattice = None if lattice is None else torch.from_numpy(lattice).to(device)
 
-    def peak_bytes(self) -> int:
-        """Rough memory on the device: a batch's numbers, and one trial's distances."""
-        return self.batch * self._trial_bytes() + self._tile_bytes
-
     def values(self, ordinals: torch.Tensor) -> torch.Tensor:
         """float32 values of ordinals."""
         if self._device_lattice is None:
