@@ -188,6 +188,8 @@ def inventory_facts(
         "tensor": matrix.tensor,
         "tokenizer": _tokenizer_file(matrix),
         "note": matrix.note or matrix.reason,
+        "warnings": list(taken.warnings),
+        "notes": list(matrix.notes),
         "format": matrix.storage,
         "n_rows": found.n_rows,
         "n_dimensions": matrix.n_dimensions,

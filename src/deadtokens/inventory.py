@@ -47,6 +47,11 @@ class Inventory(Shown):
     merging: dict[str, int]
     labels: Labels | None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where evidence conflicts or is thin, a sentence each: they stand before every answer."""
+        return self.matrix.warnings + (self.labels.warnings if self.labels else ())
+
     def __repr__(self) -> str:
         return f"<Inventory of {self.matrix!r}: {int(self.dead.rows.sum()):,} dead rows>"
 

@@ -160,7 +160,7 @@ def _populations(
 
 
 def _inventory(taken: Inventory) -> None:
-    tables.matrix_lines(taken.matrix)
+    tables.matrix_lines(taken.matrix, taken.warnings)
     census_tables.inventory_tables(taken, Both())
 
 

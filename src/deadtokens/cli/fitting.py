@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,7 +80,8 @@ def fit(
     joint, single = independence(snowball), marginals(found)
     verdict = judge(found, joint, single, left_out=left_out)
     if json:
-        facts = {"source": matrix.source, "tensor": matrix.tensor, "rows": which}
+        facts: dict[str, Any] = {"source": matrix.source, "tensor": matrix.tensor, "rows": which}
+        facts["warnings"] = list(matrix.warnings)
         tests = tests_facts(joint, single, verdict)
         display.print_json(fit_facts(found) | facts | {"tests": tests})
     else:

@@ -286,6 +286,7 @@ def _facts(matrix: Matrix, which: str, measurement: Measurement) -> dict[str, An
     return {
         "source": matrix.source,
         "tensor": matrix.tensor,
+        "warnings": list(matrix.warnings),
         "storage": matrix.storage,
         "rows": which,
         **measurement.row,

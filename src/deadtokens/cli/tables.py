@@ -77,11 +77,15 @@ _SECTIONS: dict[str, dict[str, str]] = {
 }
 
 
-def matrix_lines(matrix: Matrix) -> None:
-    """What was opened."""
+def matrix_lines(matrix: Matrix, warnings: Sequence[str] | None = None) -> None:
+    """What was opened, after what warns of it: by default the matrix's own warnings."""
+    for warning in matrix.warnings if warnings is None else warnings:
+        line(f"warning: {warning}")
     shape = f"{matrix.n_rows:,} rows x {matrix.n_dimensions:,} dimensions"
     line(f"{matrix.source}: {matrix.tensor}, {shape}, {matrix.storage}")
     line(f"  {matrix.note or matrix.reason}")
+    for note in matrix.notes:
+        line(f"  note: {note}")
 
 
 def candidates_table(rows: Sequence[dict[str, Any]], n_tensors: int) -> None:

@@ -87,6 +87,7 @@ def independence(
                 "seed": seed,
                 "level": FAMILY_LEVEL,
                 "rejected": result.rejected,
+                "warnings": list(matrix.warnings),
                 "departures": list(result.departures),
                 "mild": list(result.mild),
                 "reason": result.reason,

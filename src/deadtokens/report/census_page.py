@@ -10,6 +10,7 @@ from deadtokens.errors import SelectionError
 from deadtokens.report.census_findings import CensusFindings, gather_census
 from deadtokens.report.census_parts import census_charts, census_tables
 from deadtokens.report.drawing import Page, render_page
+from deadtokens.report.inputs import texts
 from deadtokens.report.opening import Card, Opening
 from deadtokens.report.words import count, typeset
 from deadtokens.writing import Written, replacing, shell_line
@@ -66,6 +67,7 @@ def _opening(findings: CensusFindings) -> Opening:
         sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
         cards=tuple(_cards(findings)),
         story="",
+        warnings=tuple(map(typeset, texts(facts, "warnings"))),
     )
 
 

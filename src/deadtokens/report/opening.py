@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deadtokens.report.findings import JOINT, Findings
+from deadtokens.report.inputs import texts
 from deadtokens.report.words import NOISES, count, figure, p_value, typeset
 
 
@@ -30,6 +31,7 @@ class Opening:
         sentences: A paragraph.
         cards: Numbers of interest.
         story: What is tested.
+        warnings: Where the evidence conflicts or is thin: they stand before the answer.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Opening:
     sentences: tuple[str, ...]
     cards: tuple[Card, ...]
     story: str
+    warnings: tuple[str, ...] = ()
 
 
 _ANSWERS = {True: ("Yes", "yes"), False: ("No", "no"), None: ("Cannot tell", "open")}
@@ -62,7 +65,8 @@ def opening(findings: Findings) -> Opening:
         "was added to every coordinate, and the sums were rounded to the storage format."
     )
     cards = tuple(_cards(findings))
-    return Opening(source, question, answer, mood, headline, sentences, cards, story)
+    warnings = tuple(map(typeset, texts(findings.study or {}, "warnings")))
+    return Opening(source, question, answer, mood, headline, sentences, cards, story, warnings)
 
 
 def _description(findings: Findings) -> tuple[str, tuple[str, ...]]:

@@ -67,10 +67,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The tensor to use, and why."""
+    """The tensor to use, and why.
+
+    Attributes:
+        tensor: The tensor.
+        reason: Why this one, in words.
+        warnings: Where the evidence conflicts or is thin, a sentence each.
+    """
 
     tensor: StoredTensor
     reason: str
+    warnings: tuple[str, ...] = ()
 
 
 def candidates(tensors: Mapping[str, StoredTensor]) -> list[Candidate]:

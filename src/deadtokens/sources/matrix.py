@@ -56,6 +56,9 @@ class Matrix(Shown):
         varying_only: Whether columns in which the rows agree were left out of the source.
         files: The files read, which results must not replace.
         note: What a reader of results from this source has to know, or "".
+        warnings: Where the evidence for this matrix conflicts or is thin, a sentence each: they
+            stand before every answer.
+        notes: What else of the source was left out or not understood, a sentence each.
         quantised: How the numbers are stored, where they are no floating-point numbers.
         tokenizer: Where the tokenizer of the rows is, if the source brings one.
         model: What else the source holds; None for built-ins and arrays.
@@ -71,6 +74,8 @@ class Matrix(Shown):
     varying_only: bool = False
     files: tuple[Path, ...] = ()
     note: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     quantised: Quantised | None = None
     tokenizer: TokenizerSource | None = None
     model: Model | None = field(default=None, repr=False, compare=False)

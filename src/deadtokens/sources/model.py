@@ -26,6 +26,8 @@ class Model(Shown):
         files: The files read, which results must not replace.
         where: What an error line names.
         remote: Whether reading a tensor transfers it.
+        warnings: Where what the source says of itself conflicts, a sentence each.
+        notes: What of it was left out or not understood, a sentence each.
     """
 
     source: str
@@ -35,6 +37,8 @@ class Model(Shown):
     files: tuple[Path, ...] = ()
     where: object = field(default=None)
     remote: bool = False
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Model {plain(self.source)}: {len(self.tensors):,} tensors>"
@@ -75,4 +79,6 @@ class Model(Shown):
             quantised=quantised,
             tokenizer=self.tokenizer,
             model=self,
+            warnings=self.warnings + choice.warnings,
+            notes=self.notes,
         )

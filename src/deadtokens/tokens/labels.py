@@ -43,6 +43,7 @@ class Labels(Shown):
             that was not tested.
         carriers: Ids of the tokens that stood before the others when it was tested.
         notes: What could not be told and why, and how it was tested, a sentence each.
+        warnings: Where the tokenizer and the matrix do not fit together, a sentence each.
     """
 
     texts: list[str]
@@ -53,6 +54,7 @@ class Labels(Shown):
     reachable: npt.NDArray[np.int8]
     carriers: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.label_counts().items())
