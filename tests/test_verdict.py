@@ -13,6 +13,9 @@ import pytest
 from snowballs import snowball_from_values
 
 import deadtokens as dt
+from deadtokens.cli.display import recorded
+from deadtokens.cli.fitting import print_fit
+from deadtokens.exports import fit_facts
 from deadtokens.fit import Fit, fit
 from deadtokens.formats import BFLOAT16
 from deadtokens.independence import FEATURES as JOINT
@@ -21,6 +24,7 @@ from deadtokens.marginals import FEATURES as SINGLE
 from deadtokens.marginals import Marginals, marginals
 from deadtokens.montecarlo import FAMILY_LEVEL, Feature, holm
 from deadtokens.snowball import Snowball
+from deadtokens.sources import Matrix
 from deadtokens.verdict import _NAMES, Verdict, answer, judge
 
 
@@ -96,13 +100,15 @@ def test_no(fitted: Fit) -> None:
     # The first departure of each test, and every one of them below.
     assert verdict.headline == (
         "16 distinct vectors where independent dimensions give 2.0 +- 1.0; 16 skipped cells where "
-        "rounded Gaussian noise gives 2.0 +- 1.0."
+        "rounded Gaussian noise of width 2e-06 gives 2.0 +- 1.0."
     )
     assert "2 of 10 features contradict the simple story" in verdict.sentences[1]
     # What the story does explain, a mild departure among it.
-    explained = [name for name in (*JOINT, *SINGLE) if name not in ("n_unique", "skipped_cells")]
-    *most, last = (_NAMES[name] for name in explained)
-    assert verdict.sentences[2] == f"It does explain {', '.join(most)} and {last}."
+    *most, last = (_NAMES[name] for name in JOINT if name != "n_unique")
+    assert verdict.sentences[2] == f"It does explain {', '.join(most)} and {last}, at any width."
+    *most, last = (_NAMES[name] for name in SINGLE if name != "skipped_cells")
+    own = "At width 2e-06, the one that suits single dimensions"
+    assert verdict.sentences[3] == f"{own}, it does explain {', '.join(most)} and {last}."
     assert any(s.startswith("Mild departure: 16 rows in the largest") for s in verdict.sentences)
 
 
@@ -112,9 +118,11 @@ def test_no_because_of_one_feature(fitted: Fit, name: str) -> None:
     assert verdict.fits is False
     assert "1 of 10 features contradicts the simple story" in verdict.sentences[1]
     assert [one.feature.name for one in verdict.judged if one.verdict == "rejected"] == [name]
-    explained = next(s for s in verdict.sentences if s.startswith("It does explain"))
-    named = re.split(", | and ", explained.removeprefix("It does explain ").removesuffix("."))
-    assert set(named) == {_NAMES[other] for other in (*JOINT, *SINGLE) if other != name}
+    explained = [s for s in verdict.sentences if "does explain" in s]
+    assert len(explained) == 2
+    lists = (re.sub(r", at any width|\.$|.*does explain ", "", one) for one in explained)
+    named = [what for one in lists for what in re.split(", | and ", one)]
+    assert sorted(named) == sorted(_NAMES[other] for other in (*JOINT, *SINGLE) if other != name)
 
 
 def test_no_interval_where_the_story_is_rejected(fitted: Fit) -> None:
@@ -130,7 +138,7 @@ def test_no_interval_where_the_story_is_rejected(fitted: Fit) -> None:
 
 def test_everything_explained_is_not_said_where_nothing_is(fitted: Fit) -> None:
     verdict = judge(fitted, *both(dict.fromkeys((*JOINT, *SINGLE), 2e-4)))
-    assert "It does explain" not in said(verdict)
+    assert "does explain" not in said(verdict)
     assert "10 of 10 features contradict" in said(verdict)
 
 
@@ -236,7 +244,10 @@ def test_builtins() -> None:
         assert verdict.fits is fits, name
     # Qwen: far fewer distinct vectors than independence gives, and cells skipped.
     assert "13 distinct vectors where independent dimensions give 430 +- " in verdict.headline
-    assert "16 skipped cells where rounded Gaussian noise gives none" in verdict.headline
+    assert (
+        "16 skipped cells where rounded Gaussian noise of width 4.32e-09 gives none"
+        in verdict.headline
+    )
     assert "without the 4 dimensions that skip cells it is 2.9" in said(verdict)
     assert "95 %" not in said(verdict)
 
@@ -253,3 +264,41 @@ def test_no_answer_from_rows_that_were_chosen_because_they_coincide() -> None:
     assert verdict.fits is None
     assert "chosen because they coincide" in verdict.headline
     assert "interval" not in said(verdict)
+
+
+@pytest.fixture(scope="module")
+def among_all_dimensions() -> dt.Snowball:
+    """Qwen3-4B's dead rows with 2,540 dimensions in which they agree beside the 20."""
+    held = dt.open_matrix("builtin:qwen3-4b")
+    rng = np.random.default_rng(3)
+    values = np.repeat((rng.standard_t(4.5, (1, 2560)) * 0.0024).astype(np.float32), 2100, axis=0)
+    values[:, rng.choice(2560, 20, replace=False)] = held.values()
+    codes = BFLOAT16.round(values)
+    matrix = Matrix(codes, BFLOAT16, "test", "gamma", "the only one there")
+    return dt.snowball_of(matrix, np.ones(2100, dtype=np.bool_))
+
+
+def test_every_number_stands_beside_its_own_width(among_all_dimensions: dt.Snowball) -> None:
+    """The likeliest width would make half of 2,560 dimensions vary, the other one some 20."""
+    fitted = fit(among_all_dimensions)
+    assert fitted.n_varying == 20
+    assert fitted.expected_varying > 500
+    single = marginals(fitted, count=1999)
+    joint = independence(among_all_dimensions, permutations=1999)
+    verdict = judge(fitted, joint, single)
+    varying = next(one for one in verdict.judged if one.feature.name == "varying_dimensions")
+    assert varying.verdict == "consistent"
+    assert fitted.expected_varying > 20 * varying.feature.mean
+    own = next(s for s in verdict.sentences if "dimensions that vary and" in s)
+    assert own.startswith(
+        f"At width {single.sigma:.3g}, the one that suits single dimensions, it does explain "
+    )
+    assert f"{fitted.sigma:.3g}" not in own
+    assert verdict.withheld == "the model is rejected"
+    facts = fit_facts(fitted, verdict.withheld)
+    assert (facts["sigma_low"], facts["sigma_high"]) == (None, None)
+    with recorded() as parts:
+        print_fit(fitted, withheld=verdict.withheld)
+    said = "\n".join(map(str, parts))
+    assert f"{fitted.expected_varying:,.1f} expected at sigma {fitted.sigma:.4g}" in said
+    assert f"{fitted.sigma_high:.4g}" not in said

@@ -124,11 +124,17 @@ def write_cluster(folder: Path, snowball: Snowball, measurement: Measurement) ->
     return written
 
 
-def write_fit(folder: Path, fit: Fit, matrix: Matrix) -> list[Written]:
+def write_fit(folder: Path, fit: Fit, matrix: Matrix, withheld: str = "") -> list[Written]:
     """Write fit.json, dimensions.csv and centroid.safetensors.
 
     dimensions.csv has a line per dimension; centroid.safetensors holds ``centroid`` (float64) and
     ``centroid_float32``, the posterior mean of the noise's centre.
+
+    Args:
+        folder: Where.
+        fit: The fit.
+        matrix: Where its rows are from.
+        withheld: Why there is no interval, as for `fit_facts`.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -157,18 +163,24 @@ def write_fit(folder: Path, fit: Fit, matrix: Matrix) -> list[Written]:
         "centroid_float32": fit.centre.astype(np.float32),
     }
     return [
-        write_facts(folder / "fit.json", fit_facts(fit)),
+        write_facts(folder / "fit.json", fit_facts(fit, withheld)),
         write_columns(folder / "dimensions.csv", numbers),
         write_arrays(folder / "centroid.safetensors", centres, metadata),
     ]
 
 
-def fit_facts(fit: Fit) -> dict[str, Any]:
-    """A fit as JSON values: sigma, sigma_low and sigma_high first."""
+def fit_facts(fit: Fit, withheld: str = "") -> dict[str, Any]:
+    """A fit as JSON values: sigma, sigma_low and sigma_high first.
+
+    Args:
+        fit: The fit.
+        withheld: Why no interval is given, which then is null (`Verdict.withheld`).
+    """
     return {
         "sigma": fit.sigma,
-        "sigma_low": fit.sigma_low,
-        "sigma_high": fit.sigma_high,
+        "sigma_low": None if withheld else fit.sigma_low,
+        "sigma_high": None if withheld else fit.sigma_high,
+        "interval_withheld": withheld or None,
         "format": fit.format.name,
         "n_tokens": fit.n_tokens,
         "n_dimensions": fit.n_dimensions,

@@ -170,7 +170,7 @@ def _labels(labels: Labels) -> None:
 
 
 def _fit(found: Fit) -> None:
-    fitting.print_fit(found, doubt="")
+    fitting.print_fit(found, withheld=None)
     if found.sigma:
         line("The interval holds if the story does: independence and marginals test it.")
 

@@ -161,7 +161,9 @@ def study(
     folder = RunFolder.create(run, planned.specification(), planned.centroid)
     with folder.locked():
         with clock.stage("write", f"writing what is known into {run}"):
-            written = _write_cluster(run, found, both.untied, snowball, measurement, fitted)
+            written = _write_cluster(
+                run, found, both.untied, snowball, measurement, fitted, verdict
+            )
         counts = _trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
         with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
@@ -228,12 +230,13 @@ def _write_cluster(
     snowball: Snowball,
     measurement: Measurement,
     fitted: Fit,
+    verdict: Verdict,
 ) -> list[Written]:
     return [
         *write_inventory(make_folder(run / "census"), found, untied),
         write_measurement(run / "measured.csv", measurement),
         *write_cluster(make_folder(run / "cluster"), snowball, measurement),
-        *write_fit(make_folder(run / "fit"), fitted, found.matrix),
+        *write_fit(make_folder(run / "fit"), fitted, found.matrix, verdict.withheld),
     ]
 
 
@@ -368,7 +371,7 @@ def _facts(
         "n_dimensions": matrix.n_dimensions,
         "note": "; ".join((*notes, *matrix.notes)),
         "warnings": list(matrix.warnings),
-        "sigma": noise.sigma,
+        "simulated_sigma": noise.sigma,
         "commands": [command] if command else [],
         "versions": {name: metadata.version(name) for name in _VERSIONED},
         "python": platform.python_version(),

@@ -64,12 +64,14 @@ class Verdict(Shown):
         headline: The answer in a line.
         sentences: What it rests on.
         judged: Every feature of both tests.
+        withheld: Why no interval of the width is given anywhere; empty if it may be.
     """
 
     fits: bool | None
     headline: str
     sentences: tuple[str, ...]
     judged: tuple[Judged, ...]
+    withheld: str = ""
 
     def __repr__(self) -> str:
         return f"<Verdict: {answer(self.fits)}. {self.headline}>"
@@ -96,6 +98,10 @@ def judge(
     )
     against = [one for one in judged if one.verdict == "rejected"]
     fits = not against if judged and not left_out else None
+    withheld = "the model is rejected" if fits is False else ""
+    if left_out:
+        withheld = "rows of the cluster were left out"
+    width = marginals.sigma
     sentences = [_what(fit)]
     if left_out:
         sentences.append(
@@ -105,20 +111,20 @@ def judge(
     elif fits is None:
         sentences.append(f"Nothing could be tested: {independence.reason}; {marginals.reason}.")
     else:
-        sentences += _answers(judged, against)
+        sentences += _answers(judged, against, width)
         sentences += _untested(independence, marginals)
     if not left_out:
         sentences.append(_width(fit, fits))
     if fit.n_zero:
         sentences.append(f"{fit.n_zero:,} dimensions are zero in every row and were left out.")
     sentences.append(_SAME_DATA)
-    headline = _headline(fit, fits, against)
+    headline = _headline(fit, fits, against, width)
     if left_out:
         headline = (
             "These rows were chosen because they coincide: take the whole cluster, with --rows "
             "cluster or a mask."
         )
-    return Verdict(fits, headline, tuple(sentences), judged)
+    return Verdict(fits, headline, tuple(sentences), judged, withheld)
 
 
 def answer(fits: bool | None) -> str:
@@ -126,15 +132,15 @@ def answer(fits: bool | None) -> str:
     return {True: "Yes", False: "No", None: "Cannot tell"}[fits]
 
 
-def _headline(fit: Fit, fits: bool | None, against: Sequence[Judged]) -> str:
+def _headline(fit: Fit, fits: bool | None, against: Sequence[Judged], width: float) -> str:
     if fits is None:
         return "There is nothing to test."
     if fits:
-        width = f" of width {fit.sigma:.3g}" if fit.sigma > 0 else ""
-        return f"Gaussian noise{width} around one point explains these {fit.n_tokens:,} rows."
+        fitted = f" of width {fit.sigma:.3g}" if fit.sigma > 0 else ""
+        return f"Gaussian noise{fitted} around one point explains these {fit.n_tokens:,} rows."
     tests = dict.fromkeys(one.test for one in against)
     first = (next(one for one in against if one.test == test) for test in tests)
-    reasons = "; ".join(_compared(one) for one in first)
+    reasons = "; ".join(_compared(one, width) for one in first)
     return f"{reasons[:1].upper()}{reasons[1:]}."
 
 
@@ -146,24 +152,34 @@ def _what(fit: Fit) -> str:
     )
 
 
-def _answers(judged: Sequence[Judged], against: Sequence[Judged]) -> list[str]:
+def _answers(judged: Sequence[Judged], against: Sequence[Judged], width: float) -> list[str]:
     level = f"at the {100 * FAMILY_LEVEL:g} % family-wise level"
     if against:
         verb = "contradicts" if len(against) == 1 else "contradict"
         count = f"{len(against)} of {len(judged)} features"
         named = _listed([_name(one) for one in against])
         sentences = [f"{count} {verb} the simple story {level}: {named}."]
-        explained = [_name(one) for one in judged if one.verdict != "rejected"]
-        if explained:
-            sentences.append(f"It does explain {_listed(explained)}.")
+        sentences += _explained([one for one in judged if one.verdict != "rejected"], width)
     else:
         sentences = [f"None of {len(judged)} features contradicts the simple story {level}."]
     mild = [one for one in judged if one.verdict == "mild"]
     sentences += [
-        f"Mild departure: {_compared(one)} (p = {p_words(one.feature.p_value)}, one-sided "
+        f"Mild departure: {_compared(one, width)} (p = {p_words(one.feature.p_value)}, one-sided "
         f"{p_words(min(one.feature.p_lo, one.feature.p_hi))})."
         for one in mild
     ]
+    return sentences
+
+
+def _explained(survived: Sequence[Judged], width: float) -> list[str]:
+    """What does not contradict the story: how single dimensions fill cells hangs on a width."""
+    joint = [_name(one) for one in survived if one.test == "independence"]
+    single = [_name(one) for one in survived if one.test == "marginals"]
+    sentences = [f"It does explain {_listed(joint)}, at any width."] if joint else []
+    if single:
+        # Not the fitted width: the likelihood gives up everything else for cells skipped.
+        own = f"At width {width:.3g}, the one that suits single dimensions,"
+        sentences.append(f"{own} it does explain {_listed(single)}.")
     return sentences
 
 
@@ -175,7 +191,7 @@ def _untested(independence: Independence, marginals: Marginals) -> list[str]:
     return [f"{what} was not tested: {why}." for what, why in reasons.items() if why]
 
 
-def _compared(one: Judged) -> str:
+def _compared(one: Judged, width: float) -> str:
     if one.test == "independence":
         return sentence(one.feature)
     found = one.feature
@@ -183,7 +199,7 @@ def _compared(one: Judged) -> str:
     # Of counts, next to none is better said than spelled in digits.
     rare = found.high == 0 and found.mean < _NONE
     given = "none" if rare else spread_words(found.mean, found.std)
-    return f"{seen} where rounded Gaussian noise gives {given}"
+    return f"{seen} where rounded Gaussian noise of width {width:.3g} gives {given}"
 
 
 def _name(one: Judged) -> str:

@@ -83,11 +83,11 @@ def fit(
         facts: dict[str, Any] = {"source": matrix.source, "tensor": matrix.tensor, "rows": which}
         facts["warnings"] = list(matrix.warnings)
         tests = tests_facts(joint, single, verdict)
-        display.print_json(fit_facts(found) | facts | {"tests": tests})
+        display.print_json(fit_facts(found, verdict.withheld) | facts | {"tests": tests})
     else:
         tables.matrix_lines(matrix)
         display.line(f"fitted: {tables.rows_in_words(which)}, as {snowball.format.name}")
-        print_fit(found, doubt=_doubt(verdict.fits, left_out))
+        print_fit(found, withheld=verdict.withheld)
         display.line("")
         display.line(f"Does the simple story fit? {answer(verdict.fits)}. {verdict.headline}")
         for sentence in verdict.sentences:
@@ -95,7 +95,7 @@ def fit(
     if output is None:
         display.message("nothing written: add -o DIR for the centre and the dimensions")
         return
-    written = write_fit(output, found, matrix)
+    written = write_fit(output, found, matrix, verdict.withheld)
     display.announce([*written, write_tests(output / "tests.json", joint, single, verdict)])
 
 
@@ -110,33 +110,35 @@ def duplicates_warning(nearby: int) -> str:
     return text
 
 
-def _doubt(fits: bool | None, left_out: int) -> str:
-    """Why an interval would mean nothing; empty if it means what it says."""
-    if left_out:
-        return "rows of the cluster were left out"
-    return "the model is rejected" if fits is False else ""
+def print_fit(found: Fit, *, withheld: str | None) -> None:
+    """The estimate, its interval, and the dimensions that it hangs on.
 
-
-def print_fit(found: Fit, *, doubt: str) -> None:
-    """The estimate, its interval, and the dimensions that it hangs on."""
+    Args:
+        found: The fit.
+        withheld: Why no interval is given; None where the story was not tested.
+    """
     import numpy as np
 
     from deadtokens.cli import display
 
+    given = "95 %, if the story holds" if withheld is None else "95 %"
     if found.sigma == 0:
-        display.line(f"sigma            0, and below {found.sigma_high:.4g} (95 % limit)")
+        limit = f"and below {found.sigma_high:.4g} ({given} limit)"
+        if withheld:
+            limit = f"without a limit, because {withheld}"
+        display.line(f"sigma            0, {limit}")
         return
     display.line(f"sigma            {found.sigma:.4g}")
-    interval = f"{found.sigma_low:.4g} to {found.sigma_high:.4g} (95 %)"
-    if doubt:
-        interval = f"none, because {doubt}"
+    interval = f"{found.sigma_low:.4g} to {found.sigma_high:.4g} ({given})"
+    if withheld:
+        interval = f"none, because {withheld}"
     display.line(f"interval         {interval}")
     display.line(
         f"dimensions       {found.n_varying:,} of {found.n_dimensions:,} vary"
         + (
             ", and only such are held"
             if found.varying_only
-            else f"; {found.expected_varying:,.1f} expected at this sigma"
+            else f"; {found.expected_varying:,.1f} expected at sigma {found.sigma:.4g}"
         )
         + (f"; {found.n_zero:,} are zero in every row and left out" if found.n_zero else "")
     )

@@ -130,7 +130,10 @@ class Findings:
     @property
     def main(self) -> SigmaTotals:
         """The sigma that the page opens with: nearest the study's, the fitted one, or the first."""
-        wanted = (self.study or {}).get("sigma") or (self.fit.sigma if self.fit else 0.0)
+        study = self.study or {}
+        # "sigma" is how version 0.1.0 called it.
+        wanted = study.get("simulated_sigma") or study.get("sigma")
+        wanted = wanted or (self.fit.sigma if self.fit else 0.0)
         if not isinstance(wanted, int | float) or not wanted > 0:
             return self.totals[0]
         fitted = math.log(wanted)

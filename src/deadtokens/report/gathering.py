@@ -72,7 +72,7 @@ def gather(folder: Path, measured: Path | None = None) -> Findings:
         measured=row,
         compared=compared,
         theory=_columns(folder / "theory.csv", ("sigma",)),
-        fit=_fit(folder / "fit"),
+        fit=_fit(folder / "fit", rejected=answer is not None and answer.fits is False),
         cluster=cluster,
         tested=tested,
         answer=answer,
@@ -175,15 +175,16 @@ def _columns(path: Path, required: tuple[str, ...]) -> tuple[Mapping[str, float 
     return tuple({name: number(value, path) for name, value in row.items()} for row in rows)
 
 
-def _fit(folder: Path) -> Fit | None:
+def _fit(folder: Path, *, rejected: bool) -> Fit | None:
+    """The fit; of a story that is rejected without an interval, which older files hold."""
     path = folder / "fit.json"
     if not path.exists():
         return None
     facts = read_object(path)
     return Fit(
         sigma=known(real(facts, "sigma", path), "sigma", path),
-        low=real(facts, "sigma_low", path),
-        high=real(facts, "sigma_high", path),
+        low=None if rejected else real(facts, "sigma_low", path),
+        high=None if rejected else real(facts, "sigma_high", path),
         facts=facts,
         notes=texts(facts, "notes"),
         dimensions=_columns(folder / "dimensions.csv", ("dimension",)),

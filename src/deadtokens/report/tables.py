@@ -180,7 +180,7 @@ def facts(findings: Findings) -> Iterable[tuple[str, str]]:
     if fit is not None:
         interval = f" ({figure(fit.low)} to {figure(fit.high)})" if fit.low and fit.high else ""
         rejected = findings.answer is not None and findings.answer.fits is False
-        doubt = ("the story does not fit, so that this means little",) if rejected else ()
+        doubt = ("likeliest in a story that is rejected",) if rejected else ()
         yield "Fitted sigma", "; ".join((f"{figure(fit.sigma)}{interval}", *doubt, *fit.notes))
     manifest = findings.manifest
     versions = study.get("versions") or manifest.get("versions")
