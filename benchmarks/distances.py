@@ -19,7 +19,8 @@ from measuring import holds, save
 
 from deadtokens.distances import Distances
 from deadtokens.formats import BFLOAT16, Float32Array
-from deadtokens.statistics import Cell, graph_topology, touching_distance
+from deadtokens.geometry import touching_distance
+from deadtokens.statistics import Cell, graph_topology
 
 N, D = 2_100, 2_560
 EPSILON = 5.9604645e-05

@@ -20,7 +20,7 @@ from made_models import byte_level, tied_model, tokenizer, write_model
 from program import Program, Result
 from safetensors.numpy import load_file
 
-from deadtokens import __version__, sources, statistics
+from deadtokens import __version__, geometry, sources, statistics
 from deadtokens.cli import app, display, measuring, testing, transferring
 from deadtokens.statistics import COLUMNS
 
@@ -356,7 +356,7 @@ def test_estimates_and_blanks_are_said_to_be_some(
     out = deadtokens(*arguments).out
     assert "Mean and median distances are estimates from sampled pairs, +- a standard" in out
     assert " +- " in next(line for line in out.splitlines() if line.startswith("  mean_l_inf"))
-    monkeypatch.setattr(statistics, "_PAIR_VISITS", 1)
+    monkeypatch.setattr(geometry, "_PAIR_VISITS", 1)
     assert "Topology is blank: " in deadtokens(*arguments).out
 
 

@@ -511,16 +511,18 @@ def test_the_bare_columns_are_enough(
     assert p_values(compare(finished, single).best) == p_values(comparison.best)
 
 
-def test_other_lattices_and_numbers_of_tokens_are_noted(
-    finished: RunFolder, measured: Measurement
-) -> None:
+def test_other_numbers_of_tokens_are_noted(finished: RunFolder, measured: Measurement) -> None:
     assert compare(finished, measured).notes == ()
-    other = {**measured.row, "format": "float16", "n_tokens": 300, "mean_l_inf_se": 0.1}
+    other = {**measured.row, "n_tokens": 300, "mean_l_inf_se": 0.1}
     notes = compare(finished, other).notes
-    assert len(notes) == 3
+    assert len(notes) == 2
     assert notes[0].startswith("WARNING: 300 rows were measured, but each trial has 50 tokens")
-    assert "numbers are float16, the trials' bfloat16" in notes[1]
-    assert "estimates from sampled pairs" in notes[2]
+    assert "estimates from sampled pairs" in notes[1]
+
+
+def test_another_lattice_is_refused(finished: RunFolder, measured: Measurement) -> None:
+    with pytest.raises(SelectionError, match="numbers are float16, the trials' bfloat16"):
+        compare(finished, {**measured.row, "format": "float16"})
 
 
 # --- files that are no row of statistics ---

@@ -20,7 +20,7 @@ from containers import AnyArray, write_tensors
 from program import Program
 from reference import reference_default_epsilon, reference_row, reference_ulp_distances
 
-from deadtokens import saved_trials, statistics
+from deadtokens import geometry, saved_trials
 from deadtokens.cloud import Cloud
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import StoredTensor
@@ -369,7 +369,7 @@ def test_trials_that_take_too_long_are_blank(
     path: Path, monkeypatch: pytest.MonkeyPatch, deadtokens: Program
 ) -> None:
     monkeypatch.setattr(saved_trials, "measure", functools.partial(measure, exact_limit=1))
-    monkeypatch.setattr(statistics, "_PAIR_VISITS", 0)
+    monkeypatch.setattr(geometry, "_PAIR_VISITS", 0)
     measured = measure_trials(open_trials(path), touching=1e-5)
     assert measured.blank_reasons
     trial, reason = next(iter(measured.blank_reasons.items()))

@@ -25,6 +25,7 @@ from snowballs import Float32, generated_rows, snowball_from_values
 import deadtokens as dt
 from deadtokens.errors import SelectionError
 from deadtokens.formats import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, FORMATS, Format
+from deadtokens.geometry import Geometry
 from deadtokens.snowball import Snowball
 from deadtokens.statistics import (
     COLUMNS,
@@ -32,7 +33,6 @@ from deadtokens.statistics import (
     FURTHER_COLUMNS,
     TOPOLOGY,
     Measurement,
-    _Geometry,
     measure,
 )
 
@@ -230,7 +230,7 @@ def test_estimates_past_the_limit_lie_within_their_errors() -> None:
 def test_standard_errors_are_the_spread_of_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over many samples, estimates scatter as their standard errors say."""
     snowball = snowball_from_values(wide_cloud(300), BFLOAT16)
-    monkeypatch.setattr("deadtokens.statistics.SAMPLED_PAIRS", 2000)
+    monkeypatch.setattr("deadtokens.geometry.SAMPLED_PAIRS", 2000)
     estimates, errors = [], []
     real_generator = np.random.PCG64
     for seed in range(60):
@@ -482,7 +482,7 @@ def test_sampled_pairs_are_literal_distances() -> None:
     """Pairs of distinct vectors, each pair as likely; their distances one by one."""
     values = wide_cloud(70)
     snowball = snowball_from_values(values, BFLOAT16)
-    distances, steps = _Geometry(snowball).sampled_pairs()
+    distances, steps = Geometry(snowball).sampled_pairs()
     values = BFLOAT16.values(snowball.codes)
     ordinals = BFLOAT16.ordinals(snowball.codes)
     random = np.random.Generator(np.random.PCG64(0))

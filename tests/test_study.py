@@ -167,7 +167,7 @@ def test_more_trials_extend_a_study(tmp_path: Path, source: Path) -> None:
 
 @pytest.mark.usefixtures("light")
 def test_demo(deadtokens: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "TRIALS", 4)
+    monkeypatch.setattr("deadtokens.specification.TRIALS", 4)
     result = deadtokens("demo", "-o", tmp_path / "d")
     assert result.status == 0
     assert result.out.count("Does the simple story fit? ") == 2

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 from deadtokens import pictures, runs, writing
+from deadtokens.centres import as_centre
 from deadtokens.cli import sweeping
-from deadtokens.cli.options import load_centroid
 from deadtokens.errors import (
     DeadtokensError,
     DeviceError,
@@ -435,7 +435,7 @@ def test_sigma_specifications_that_are_none(text: str) -> None:
 
 def test_estimate_is_of_the_right_size() -> None:
     planned = plan(CENTROID, SIGMAS, **OPTIONS)
-    found = estimate(planned, 1000)
+    found = estimate(planned, [1000] * len(SIGMAS))
     assert 0 < found.seconds < 600
     assert found.peak_bytes > 1000
 
@@ -502,7 +502,7 @@ def test_bad_options_end_in_one_line(
 def test_centroids_that_are_none(tmp_path: Path, array: Any) -> None:
     np.save(tmp_path / "c.npy", array)
     with pytest.raises(SelectionError, match="give one floating-point number per dimension"):
-        load_centroid(str(tmp_path / "c.npy"))
+        as_centre(tmp_path / "c.npy")
 
 
 @pytest.mark.parametrize("kind", ["sweep", "survey"])

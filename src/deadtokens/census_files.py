@@ -11,6 +11,7 @@ import numpy as np
 
 from deadtokens.census import NOT_FINITE, Census, snowball_of
 from deadtokens.cluster import ClusterSearch
+from deadtokens.geometry import default_epsilon
 from deadtokens.inventory import (
     DeadToken,
     Inventory,
@@ -110,6 +111,7 @@ def _write_groups(
         row_ids=None,
         row_vectors=None,
     )
+    epsilon = default_epsilon(snowball)
     metadata = {
         "origin": "census",
         "meaning": "mean of rounded rows; not the centre of the noise unless that exceeds the ULP",
@@ -117,6 +119,8 @@ def _write_groups(
         "tensor": matrix.tensor,
         "format": snowball.format.name,
         "n_tokens": str(snowball.n_tokens),
+        "epsilon": str(epsilon),
+        "touching": str(2 * epsilon),
     }
     centroid = {"centroid": snowball.centroid().astype(np.float32)}
     return [*written, write_arrays(folder / "centroid.safetensors", centroid, metadata)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deadtokens.centres import fit_terms
 from deadtokens.compare import COMPARISON_COLUMNS, Comparison
 from deadtokens.distances import Distances
 from deadtokens.fit import Fit
@@ -154,9 +155,7 @@ def write_fit(folder: Path, fit: Fit, matrix: Matrix, withheld: str = "") -> lis
         "meaning": "posterior mean of the centre of the noise at sigma",
         "source": matrix.source,
         "tensor": matrix.tensor,
-        "format": fit.format.name,
-        "sigma": repr(fit.sigma),
-        "n_tokens": str(fit.n_tokens),
+        **{name: str(value) for name, value in fit_terms(fit).items()},
     }
     centres: dict[str, npt.NDArray[Any]] = {
         "centroid": fit.centre,

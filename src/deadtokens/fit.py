@@ -16,6 +16,7 @@ from scipy import optimize, stats
 
 from deadtokens.errors import SelectionError
 from deadtokens.formats import Float64Array, Format, Intermediate
+from deadtokens.geometry import default_epsilon
 from deadtokens.kernels.types import BoolArray
 from deadtokens.likelihood import Likelihood
 from deadtokens.listening import watched
@@ -68,6 +69,7 @@ class Fit(Shown):
         without_skipping: The estimate without the dimensions that skip cells; None if none do, or
             all.
         format: The lattice.
+        epsilon: The length that distances of these rows are quoted in by default.
         intermediate: How values were taken to be rounded.
         likelihood: What it was computed with.
     """
@@ -87,6 +89,7 @@ class Fit(Shown):
     without: tuple[Without, ...]
     without_skipping: Without | None
     format: Format = field(repr=False)
+    epsilon: float = field(repr=False)
     intermediate: Intermediate
     likelihood: Likelihood = field(repr=False)
 
@@ -157,6 +160,7 @@ def fit(
         without=without,
         without_skipping=found.without(cells.skipped > 0) if sigma > 0 else None,
         format=snowball.format,
+        epsilon=default_epsilon(snowball),
         intermediate=intermediate,
         likelihood=likelihood,
     )

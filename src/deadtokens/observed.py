@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deadtokens.errors import SelectionError, SourceError
+from deadtokens.geometry import touching_distance
 from deadtokens.kernels.types import Float64Array
-from deadtokens.statistics import Measurement, touching_distance
+from deadtokens.statistics import Measurement
 from deadtokens.trials import STATISTICS
 
 Measured: TypeAlias = Measurement | Mapping[str, Any] | str | Path
@@ -56,8 +57,9 @@ class Observation:
             specification: Of the run: epsilon, touching, format, n_tokens.
 
         Raises:
-            SelectionError: It was measured with another touching distance.
+            SelectionError: It is of another format, or was measured with another touching distance.
         """
+        self._check_format(specification["format"])
         self._check_touching(specification["epsilon"], specification["touching"])
         values = self.values.copy()
         notes = self._assumptions(specification)
@@ -67,10 +69,6 @@ class Observation:
                 f"WARNING: {n_tokens:,.0f} rows were measured, but each trial has {n_simulated:,} "
                 "tokens: counts and populations are not comparable; sweep with "
                 f"--tokens {n_tokens:.0f}"
-            )
-        if self.format is not None and self.format != specification["format"]:
-            notes.append(
-                f"the cluster's numbers are {self.format}, the trials' {specification['format']}"
             )
         if self.epsilon is not None and self.epsilon != specification["epsilon"]:
             for name in IN_EPSILON:
@@ -88,6 +86,16 @@ class Observation:
         if blank:
             notes.append(f"not measured, and in no test: {', '.join(blank)}")
         return values, notes
+
+    def _check_format(self, simulated: str) -> None:
+        if self.format is not None and self.format != simulated:
+            raise SelectionError(
+                f"the cluster's numbers are {self.format}, the trials' {simulated}: trials of "
+                "another lattice say nothing of it",
+                where=self.where,
+                remedy=f"sweep with --like {self.where}, or --format {self.format}, into another "
+                "folder",
+            )
 
     def _check_touching(self, epsilon: float, touching: float) -> None:
         if self.touching is None or touching_distance(self.touching) == touching_distance(touching):

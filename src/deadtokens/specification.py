@@ -18,8 +18,15 @@ from deadtokens.kernels.types import Float64Array
 from deadtokens.noise import Noise
 from deadtokens.runs import RunFolder
 from deadtokens.sampling import SamplerName, choose_sampler
+from deadtokens.theory import expectation
 from deadtokens.touching import lengths
 from deadtokens.trials import TrialSpec
+
+TRIALS = 5_000
+# Where a trial draws every number and looks at pairs of vectors, as many trials as come to this.
+_NUMBERS = 1e10
+_PAIR_COST = 20.0
+_FEWEST_TRIALS = 100
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,32 @@ def plan(
     return Sweep(
         values, tuple(map(float, sigmas)), spec, noise, format, intermediate, tuple(samplers)
     )
+
+
+def trial_counts(planned: Sweep, trials: int | None = None) -> list[int]:
+    """Trials of each sigma.
+
+    Args:
+        planned: What is to be simulated.
+        trials: As many of each; by default `TRIALS`, fewer where one costs much: a fixed function
+            of the specification, never of a timing.
+
+    Raises:
+        SelectionError: None at all.
+    """
+    if trials is not None:
+        if trials < 1:
+            raise SelectionError(f"{trials} trials", remedy="give at least one")
+        return [trials] * len(planned.sigmas)
+    n = planned.spec.n_tokens
+    counts = []
+    for i, sampler in enumerate(planned.samplers):
+        cloud = planned.cloud(i)
+        numbers = _PAIR_COST * expectation(cloud, n).n_unique ** 2
+        if sampler == "direct":
+            numbers += n * cloud.active.size
+        counts.append(int(min(TRIALS, max(_FEWEST_TRIALS, _NUMBERS / numbers))))
+    return counts
 
 
 def parse_sigmas(text: str) -> list[float]:

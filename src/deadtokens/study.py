@@ -44,18 +44,13 @@ from deadtokens.runs import RunFolder
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix
-from deadtokens.specification import Sweep, plan
+from deadtokens.specification import Sweep, plan, trial_counts
 from deadtokens.statistics import Measurement, measure
 from deadtokens.sweep import finish, simulate
-from deadtokens.theory import expectation, theory
+from deadtokens.theory import theory
 from deadtokens.verdict import Verdict, judge
 from deadtokens.writing import Written, check_folder, check_spares, make_folder, write_facts
 
-TRIALS = 5_000
-# Where a trial draws every number and looks at pairs of vectors, as many trials as come to this.
-_NUMBERS = 1e10
-_PAIR_COST = 20.0
-_FEWEST_TRIALS = 100
 _MANY_CELLS = 1_000_000  # permuted some thousand times
 _THEORY_POINTS = 41
 _NEAR = 2.0 ** np.arange(-2.0, 2.25, 0.5)  # around the fitted sigma, which is among them
@@ -124,7 +119,7 @@ def study(
         selection: How the rows were chosen, in words.
         command: The command that does this again, for the report.
         varying_only: As for `fit`; the matrix may say so too.
-        trials: Of each sigma; by default `TRIALS`, fewer where one costs much.
+        trials: Of each sigma; by default as for `trial_counts`.
         seed: Of all random streams.
         workers: Threads; all cores by default.
         read: Files that were read for the rows, which results must not replace.
@@ -164,7 +159,7 @@ def study(
             written = _write_cluster(
                 run, found, both.untied, snowball, measurement, fitted, verdict
             )
-        counts = _trial_counts(planned, trials)
+        counts = trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
         with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
             with listener().work("trials", lacking) as report:
@@ -292,21 +287,6 @@ def _drawn(noise: _Noise, sigma: float, snowball: Snowball) -> bool:
     except FormatError:
         return False
     return True
-
-
-def _trial_counts(planned: Sweep, trials: int | None) -> list[int]:
-    """Trials of each sigma: a fixed function of the specification, never of a timing."""
-    if trials is not None:
-        return [trials] * len(planned.sigmas)
-    n = planned.spec.n_tokens
-    counts = []
-    for i, sampler in enumerate(planned.samplers):
-        cloud = planned.cloud(i)
-        numbers = _PAIR_COST * expectation(cloud, n).n_unique ** 2
-        if sampler == "direct":
-            numbers += n * cloud.active.size
-        counts.append(int(min(TRIALS, max(_FEWEST_TRIALS, _NUMBERS / numbers))))
-    return counts
 
 
 def _with_trials(verdict: Verdict, at: SigmaComparison) -> Verdict:

@@ -13,21 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from deadtokens.centres import Centre, Centred, Terms, as_centre, settle
 from deadtokens.device.choice import DeviceName, choose_device, pick, take_the_cpu
 from deadtokens.errors import DeviceError, SelectionError
 from deadtokens.listening import listener
+from deadtokens.observed import Measured, observe
 from deadtokens.remote import draw_remotely
 from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.scheduler import Cluster, connected
 from deadtokens.showing import ShownList
-from deadtokens.specification import Sweep, Unit, plan
+from deadtokens.specification import Sweep, Unit, plan, trial_counts
 from deadtokens.summaries import (
     SigmaTotals,
     sigma_totals,
@@ -55,8 +56,8 @@ class Estimate:
     peak_bytes: int
 
 
-def estimate(sweep: Sweep, n_trials: int) -> Estimate:
-    """Time and memory that a sweep needs, from one trial at a few of its sigmas (timed warm)."""
+def estimate(sweep: Sweep, counts: Sequence[int]) -> Estimate:
+    """Time and memory that so many trials of each sigma need, from one at a few (timed warm)."""
     chosen = np.unique(np.linspace(0, len(sweep.sigmas) - 1, _PILOTS).round().astype(int))
     seconds, sizes = [], []
     for index in chosen.tolist():
@@ -64,7 +65,7 @@ def estimate(sweep: Sweep, n_trials: int) -> Estimate:
         seconds.append(_trial_seconds(simulator, 0))
         sizes.append(simulator.peak_bytes())
     per_trial = np.interp(np.arange(len(sweep.sigmas)), chosen, seconds)
-    return Estimate(float(per_trial.sum()) * n_trials, max(sizes))
+    return Estimate(float(per_trial @ np.asarray(counts, dtype=np.float64)), max(sizes))
 
 
 def simulate(
@@ -250,12 +251,16 @@ def finish(sweep: Sweep, run: RunFolder) -> list[SigmaTotals]:
 
 
 def sweep(
-    centroid: npt.ArrayLike,
-    sigmas: float | Sequence[float],
-    n_tokens: int,
-    trials: int,
-    run: str | Path,
+    centroid: Centred,
+    sigmas: float | Sequence[float] | None = None,
+    n_tokens: int | None = None,
+    trials: int | None = None,
+    run: str | Path | None = None,
     *,
+    like: Measured | None = None,
+    epsilon: float | None = None,
+    touching: float | None = None,
+    format: str | None = None,  # noqa: A002
     workers: int | None = None,
     device: DeviceName = "auto",
     scheduler: str | None = None,
@@ -264,42 +269,89 @@ def sweep(
     """Simulate synthetic snowballs into a run folder, resuming or extending what it holds.
 
     Args:
-        centroid: (d,) finite numbers.
-        sigmas: One standard deviation or several.
+        centroid: (d,) finite numbers, a `Fit`, or a file that fit or census wrote. What is left out
+            below is taken from a fit or a file, and from ``like``.
+        sigmas: One standard deviation or several; the fitted one by default.
         n_tokens: Tokens of a trial.
-        trials: Trials of each sigma.
-        run: The run folder.
+        trials: Trials of each sigma; by default as for `trial_counts`.
+        run: The run folder, which has to be named.
+        like: The measured cluster that trials are to be compared with: a measurement, a row of
+            statistics or a file of one, whose tokens, format and lengths trials get.
+        epsilon: As for `plan`.
+        touching: As for `plan`.
+        format: As for `plan`.
         workers: Threads; all cores by default. None with a scheduler.
         device: As for `simulate`.
         scheduler: Address of a Dask scheduler whose workers draw the trials instead.
         options: As for `plan`.
 
     Raises:
-        SelectionError: A number out of range, or the folder holds another specification.
+        SelectionError: A number out of range, a contradiction between what is given and what came
+            with the centre, or the folder holds another specification.
         FormatError: An unknown format, or values that would overflow it.
         OutputError: The folder cannot be written.
         ClusterError: The scheduler cannot be reached, or its workers cannot do the work.
         DeviceError: The device is not there or fails, or one trial does not fit into its memory.
     """
-    values = [float(sigmas)] if isinstance(sigmas, (int, float)) else [float(s) for s in sigmas]
-    planned = plan(centroid, values, n_tokens, **options)
-    if trials < 1:
-        raise SelectionError(f"{trials} trials", remedy="give at least one")
+    if run is None:
+        raise SelectionError("no run folder", remedy="name one: run=FOLDER")
+    given = Terms(format=format, n_tokens=n_tokens, epsilon=epsilon, touching=touching)
+    planned, said = plan_around(as_centre(centroid), sigmas, given, like, **options)
+    if said:
+        listener().message(f"taken: {said}")
+    counts = trial_counts(planned, trials)
     if scheduler is None:
         choose_device(device)  # before anything is written
     elif workers is not None:
         raise SelectionError("both workers and a scheduler", remedy="give one of them")
     folder = RunFolder.create(Path(run), planned.specification(), planned.centroid)
     with folder.locked(), connected(scheduler) as cluster:
-        missing = folder.missing_of_each([trials] * len(values)).values()
+        missing = folder.missing_of_each(counts).values()
         with listener().work("trials", sum(map(_trials, missing))) as report:
             simulate(
                 planned,
                 folder,
-                trials,
+                counts,
                 workers=workers,
                 device=device,
                 cluster=cluster,
                 report=report,
             )
         return finish(planned, folder)
+
+
+def plan_around(
+    centre: Centre,
+    sigmas: float | Sequence[float] | None,
+    given: Terms,
+    like: Measured | None = None,
+    **options: Any,
+) -> tuple[Sweep, str]:
+    """A sweep around a centre, with what came with it; and what was taken from where, in words.
+
+    Args:
+        centre: The centre.
+        sigmas: One or several; None for the fitted one.
+        given: What is asked for.
+        like: The measured cluster that trials are to be like.
+        options: As for `plan`.
+
+    Raises:
+        SelectionError: As for `settle` and `plan`.
+        FormatError: As for `plan`.
+    """
+    chosen = None
+    if sigmas is not None:
+        chosen = [sigmas] if isinstance(sigmas, (int, float)) else list(sigmas)
+        given = replace(given, sigma=float(chosen[0]) if chosen else 0.0)
+    terms = settle(centre, given, None if like is None else observe(like))
+    planned = plan(
+        centre.values,
+        [terms.sigma] if chosen is None else [float(sigma) for sigma in chosen],
+        terms.n_tokens,
+        epsilon=terms.epsilon,
+        touching=terms.touching,
+        format=terms.format,
+        **options,
+    )
+    return planned, terms.said

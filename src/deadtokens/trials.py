@@ -17,6 +17,7 @@ from deadtokens.cloud import Cloud, OrdinalArray
 from deadtokens.distances import KEPT_BYTES, Distances, DistanceSummary, SpanningTree
 from deadtokens.elements import ElementTotals
 from deadtokens.formats import Float32Array
+from deadtokens.geometry import touching_distance
 from deadtokens.kernels.occupancy import OccupancyTable
 from deadtokens.kernels.separation import chunk_rows, look_up, population_row
 from deadtokens.kernels.types import Float64Array, Int64Array
@@ -27,7 +28,7 @@ from deadtokens.sampling import (
     cell_table,
     distinct_rows,
 )
-from deadtokens.statistics import COLUMNS, TOPOLOGY, graph_topology, touching_distance
+from deadtokens.statistics import COLUMNS, TOPOLOGY, graph_topology
 
 STATISTICS = COLUMNS[1:]
 _EXACT_POPULATIONS = 64  # counted one by one; larger ones in bins a few percent wide

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from deadtokens.kernels.types import Float64Array
+    from deadtokens.centres import Centre
 
 
 class Noise(StrEnum):
@@ -35,15 +36,28 @@ Centroid = Annotated[
         show_default=False,
     ),
 ]
-Tokens = Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens of a trial.")]
+Tokens = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens", metavar="N", help="Tokens of a trial; by default those of the fitted cluster."
+    ),
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="MEASURED.csv",
+        help="Take tokens, format and lengths from this measured row.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of all random streams.")]
 Epsilon = Annotated[
     float | None,
     typer.Option(
         "--epsilon",
         metavar="E",
-        help="The length in which distances are quoted; by default the ULP of the centroid's "
-        "largest value.",
+        help="The length in which distances are quoted; by default the one that came with the "
+        "centroid, or the ULP of its largest value.",
     ),
 ]
 Touching = Annotated[
@@ -57,7 +71,14 @@ Touching = Annotated[
 NoiseOption = Annotated[
     Noise, typer.Option("--noise", help="Kind of noise; sigma is its standard deviation.")
 ]
-Format = Annotated[str, typer.Option("--format", metavar="F", help="Storage format.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="F",
+        help="Storage format; by default the one that came with the centroid, or bfloat16.",
+    ),
+]
 IntermediateOption = Annotated[
     Intermediate,
     typer.Option("--intermediate", help="What centroid + noise is rounded to before the format."),
@@ -72,29 +93,28 @@ Scheduler = Annotated[
 ]
 
 
-def load_centroid(spec: str) -> Float64Array:
-    """A centroid from a file, with a note of what it is and what that means."""
+def load_centre(spec: str) -> Centre:
+    """A centre from a file, with a note of what it is and what that means."""
     import numpy as np
 
+    from deadtokens.centres import as_centre
     from deadtokens.cli import display
-    from deadtokens.errors import SelectionError
-    from deadtokens.files import load_array, load_metadata
 
-    array = load_array(spec, "centroid")
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fV":  # V: ml_dtypes
-        raise SelectionError(
-            f"a centroid of shape {list(array.shape)} and dtype {array.dtype}",
-            where=spec,
-            remedy="give one floating-point number per dimension",
-        )
-    values = array.astype(np.float64)
-    display.message(
-        f"centroid {spec}: {values.size:,} dimensions, norm {float(np.linalg.norm(values)):.6g}"
-    )
-    if load_metadata(spec).get("origin") == "census":
+    centre = as_centre(spec)
+    norm = float(np.linalg.norm(centre.values))
+    display.message(f"centroid {spec}: {centre.values.size:,} dimensions, norm {norm:.6g}")
+    if centre.of_rounded_rows:
         display.message(
             "note: this centroid is a mean of rounded rows. Trials around it are more alike than "
             "those around the centre of the noise, unless sigma is well above the ULP: dimensions "
             "that did not split sit in the middle of their cell"
         )
-    return values
+    return centre
+
+
+def announce_taken(said: str) -> None:
+    """Say what came with the centre, or with the measured row, and was not asked for."""
+    from deadtokens.cli import display
+
+    if said:
+        display.message(f"taken: {said}")

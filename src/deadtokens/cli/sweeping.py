@@ -17,19 +17,24 @@ from deadtokens.cli.options import (
     Format,
     Intermediate,
     IntermediateOption,
+    Like,
     Noise,
     NoiseOption,
     Scheduler,
     Seed,
     Tokens,
     Touching,
-    load_centroid,
+    announce_taken,
+    load_centre,
 )
 
 if TYPE_CHECKING:
     from deadtokens.runs import RunFolder
     from deadtokens.scheduler import Cluster
     from deadtokens.specification import Sweep
+
+
+FITTED = "fit"
 
 
 class Sampler(StrEnum):
@@ -56,26 +61,35 @@ SamplerOption = Annotated[
 
 def sweep(
     centroid: Centroid,
-    sigma: Annotated[
-        str,
-        typer.Option(
-            "--sigma",
-            metavar="SPEC",
-            help="A number, a comma list, A:B:N (evenly spaced) or A:B:N:log.",
-            show_default=False,
-        ),
-    ],
-    tokens: Tokens,
-    trials: Annotated[int, typer.Option("--trials", metavar="T", help="Trials of each sigma.")],
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="RUN", help="The run folder.", show_default=False),
     ],
+    sigma: Annotated[
+        str | None,
+        typer.Option(
+            "--sigma",
+            metavar="SPEC",
+            help="A number, a comma list, A:B:N (evenly spaced) or A:B:N:log; by default, or if "
+            "it is fit, the fitted one, which came with the centroid.",
+            show_default=False,
+        ),
+    ] = None,
+    tokens: Tokens = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials",
+            metavar="T",
+            help="Trials of each sigma; by default 5,000, fewer where they take long.",
+        ),
+    ] = None,
+    like: Like = None,
     seed: Seed = 42,
     epsilon: Epsilon = None,
     touching: Touching = None,
     noise: NoiseOption = Noise.GAUSSIAN,
-    format: Format = "bfloat16",  # noqa: A002
+    format: Format = None,  # noqa: A002
     intermediate: IntermediateOption = Intermediate.FLOAT32,
     sampler: SamplerOption = Sampler.AUTO,
     workers: Annotated[
@@ -95,43 +109,41 @@ def sweep(
     """
     import os
 
+    from deadtokens.centres import Terms
     from deadtokens.cli import display, tables
     from deadtokens.device.choice import choose_device
-    from deadtokens.errors import SelectionError
     from deadtokens.pictures import write_figures
     from deadtokens.runs import RunFolder
     from deadtokens.scheduler import connected
-    from deadtokens.specification import parse_sigmas, plan
+    from deadtokens.specification import parse_sigmas, trial_counts
     from deadtokens.summaries import check_results
-    from deadtokens.sweep import finish
+    from deadtokens.sweep import finish, plan_around
     from deadtokens.writing import shell_line
 
     started = time.perf_counter()
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("the scheduler's workers draw", param_hint="--workers")
-    if trials < 1:
-        raise SelectionError(f"{trials} trials", remedy="give at least one")
     if scheduler is None:
         choose_device(device.value)  # before anything is written
     with display.resumable(shell_line(["deadtokens", *sys.argv[1:]])):
-        planned = plan(
-            load_centroid(centroid),
-            parse_sigmas(sigma),
-            tokens,
+        planned, said = plan_around(
+            load_centre(centroid),
+            None if sigma in (None, FITTED) else parse_sigmas(sigma),
+            Terms(format, tokens, epsilon, touching),
+            like,
             seed=seed,
-            epsilon=epsilon,
-            touching=touching,
             noise=noise.value,
-            format=format,
             intermediate=intermediate.value,
             sampler=sampler.value,
         )
+        announce_taken(said)
+        counts = trial_counts(planned, trials)
         n_workers = workers or os.cpu_count() or 1
         run = RunFolder.create(output, planned.specification(), planned.centroid)
         with run.locked():
             check_results(run.path)
             with connected(scheduler) as cluster:
-                drawn = _simulate(planned, run, trials, n_workers, device, cluster)
+                drawn = _simulate(planned, run, counts, n_workers, device, cluster)
             totals = finish(planned, run)
             seconds = time.perf_counter() - started
             pictures = write_figures(run.path / "figures", planned, totals)
@@ -146,11 +158,6 @@ def sweep(
 
 def sample(
     centroid: Centroid,
-    sigma: Annotated[
-        float,
-        typer.Option("--sigma", metavar="S", help="Standard deviation.", show_default=False),
-    ],
-    tokens: Tokens,
     trial: Annotated[int, typer.Option("--trial", metavar="I", help="Number of the trial.")],
     output: Annotated[
         Path,
@@ -158,9 +165,14 @@ def sample(
             "-o", "--output", metavar="FILE.safetensors", help="The file.", show_default=False
         ),
     ],
+    sigma: Annotated[
+        float | None,
+        typer.Option("--sigma", metavar="S", help="Standard deviation; by default the fitted one."),
+    ] = None,
+    tokens: Tokens = None,
     seed: Seed = 42,
     noise: NoiseOption = Noise.GAUSSIAN,
-    format: Format = "bfloat16",  # noqa: A002
+    format: Format = None,  # noqa: A002
     intermediate: IntermediateOption = Intermediate.FLOAT32,
     sampler: SamplerOption = Sampler.AUTO,
 ) -> None:
@@ -169,26 +181,37 @@ def sample(
     All tokens by all dimensions, in the storage format. `deadtokens measure FILE --rows all` with
     the sweep's epsilon gives the statistics that the sweep recorded for that trial.
     """
+    from deadtokens.centres import Terms, settle
     from deadtokens.cli import display
     from deadtokens.cloud import Cloud
     from deadtokens.sampling import sample as draw
     from deadtokens.writing import check_place, make_folder, write_safetensors
 
+    centre = load_centre(centroid)
+    terms = settle(centre, Terms(format, tokens, sigma=sigma))
+    announce_taken(terms.said)
     cloud = Cloud(
-        load_centroid(centroid),
-        sigma,
+        centre.values,
+        terms.sigma,
         noise=noise.value,
-        format=format,
+        format=terms.format,
         intermediate=intermediate.value,
     )
     check_place(output)
     make_folder(output.parent)
-    snowball = draw(cloud, tokens, trial=trial, seed=seed, sampler=sampler.value)
+    snowball = draw(cloud, terms.n_tokens, trial=trial, seed=seed, sampler=sampler.value)
     codes = snowball.codes[snowball.row_order()].view(snowball.format.float_dtype)
-    metadata = {"origin": "sample", "sigma": repr(sigma), "trial": str(trial), "seed": str(seed)}
+    metadata = {
+        "origin": "sample",
+        "sigma": repr(terms.sigma),
+        "trial": str(trial),
+        "seed": str(seed),
+    }
     write_safetensors(output, {"tokens": codes}, metadata)
     size = display.size(output.stat().st_size)
-    display.message(f"wrote {output}: tokens {tokens:,} x {cloud.d:,} {format}, {size}")
+    display.message(
+        f"wrote {output}: tokens {terms.n_tokens:,} x {cloud.d:,} {terms.format}, {size}"
+    )
 
 
 def _bytes_in(folder: Path) -> int:
@@ -206,7 +229,7 @@ def _bytes_in(folder: Path) -> int:
 def _simulate(
     planned: Sweep,
     run: RunFolder,
-    trials: int,
+    counts: list[int],
     workers: int,
     device: Device,
     cluster: Cluster | None,
@@ -218,11 +241,11 @@ def _simulate(
     from deadtokens.listening import listener
     from deadtokens.sweep import estimate, simulate
 
-    missing = run.missing_of_each([trials] * len(planned.sigmas))
+    missing = run.missing_of_each(counts)
     lacking = sum(count for ranges in missing.values() for _, count in ranges)
-    wanted = trials * len(planned.sigmas)
+    wanted = sum(counts)
     if lacking:
-        expected = estimate(planned, trials)
+        expected = estimate(planned, counts)
         threads = max(1, cluster.threads()) if cluster else workers
         cores = threads if cluster else min(workers, os.cpu_count() or 1)
         seconds = expected.seconds * lacking / wanted / cores
@@ -237,7 +260,7 @@ def _simulate(
         return simulate(
             planned,
             run,
-            trials,
+            counts,
             workers=workers,
             device=device.value,
             cluster=cluster,

@@ -17,7 +17,8 @@ from deadtokens.cli.options import (
     NoiseOption,
     Tokens,
     Touching,
-    load_centroid,
+    announce_taken,
+    load_centre,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def theory(
     centroid: Centroid,
-    tokens: Tokens,
+    tokens: Tokens = None,
     sigma: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +41,7 @@ def theory(
     epsilon: Epsilon = None,
     touching: Touching = None,
     noise: NoiseOption = Noise.GAUSSIAN,
-    format: Format = "bfloat16",  # noqa: A002
+    format: Format = None,  # noqa: A002
     intermediate: IntermediateOption = Intermediate.FLOAT32,
     solve: Annotated[
         str | None,
@@ -62,6 +63,7 @@ def theory(
 
     Exact where that is possible; elsewhere an estimate with its standard error.
     """
+    from deadtokens.centres import Terms, settle
     from deadtokens.cli import display, tables
     from deadtokens.errors import SelectionError
     from deadtokens.exports import theory_row, write_theory
@@ -72,29 +74,38 @@ def theory(
     from deadtokens.touching import lengths
     from deadtokens.writing import check_place, make_folder
 
-    if sigma is None and solve is None:
-        raise SelectionError("no sigma", remedy="give --sigma, or --solve METRIC=VALUE")
     wanted = None if solve is None else _metric_and_value(solve)
     sigmas = [] if sigma is None else parse_sigmas(sigma)
-    values = load_centroid(centroid)
+    centre = load_centre(centroid)
+    if sigma is None and solve is None and centre.terms.sigma is None:
+        raise SelectionError("no sigma", remedy="give --sigma, or --solve METRIC=VALUE")
+    asked = sigmas[0] if sigmas else None if solve is None else 0.0
+    terms = settle(centre, Terms(format, tokens, epsilon, touching, asked))
+    announce_taken(terms.said)
+    if not sigmas and solve is None:
+        sigmas = [terms.sigma]
+    values = centre.values
     if output is not None:
         check_place(output)
         make_folder(output.parent)
     model: dict[str, Any] = {
         "noise": noise.value,
-        "format": format,
+        "format": terms.format,
         "intermediate": intermediate.value,
     }
-    facts: dict[str, Any] = {"n_dimensions": values.size, "n_tokens": tokens}
-    facts["epsilon"], facts["touching"] = lengths(values, format, epsilon, touching)
+    n_tokens = terms.n_tokens
+    facts: dict[str, Any] = {"n_dimensions": values.size, "n_tokens": n_tokens}
+    facts["epsilon"], facts["touching"] = lengths(
+        values, terms.format, terms.epsilon, terms.touching
+    )
     facts |= model
     solutions: list[Solution] = []
     if wanted is not None:
-        between = default_range(values, tokens, **model)
+        between = default_range(values, n_tokens, **model)
         if sigmas:
             between = min(sigmas), max(sigmas)
         solutions = find(
-            values, *wanted, tokens, between=between, touching=facts["touching"], **model
+            values, *wanted, n_tokens, between=between, touching=facts["touching"], **model
         )
         expected = [solution.expectation for solution in solutions]
         facts["solve"] = dict(zip(("metric", "value"), wanted, strict=True))
@@ -103,7 +114,7 @@ def theory(
             "solutions": [{"sigma": s.sigma, "sigma_se": s.sigma_se or None} for s in solutions],
         }
     else:
-        expected = expect(values, sigmas, tokens, touching=facts["touching"], **model)
+        expected = expect(values, sigmas, n_tokens, touching=facts["touching"], **model)
     if as_json:
         display.print_json(facts | {"expectations": [theory_row(e) for e in expected]})
     else:
