@@ -29,6 +29,7 @@ ORDER = [
     "snowball",
     "occupied",
     "census",
+    "masks",
     "voids",
     "spots",
     "orderings",

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SelectionError
-from deadtokens.files import load_array
 from deadtokens.formats import Codes, convert, effective_format
 from deadtokens.kernels import rows as kernels
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array, UInt64Array
@@ -358,34 +357,3 @@ def _count_inside(
         if not left.size:
             break
     return int(left.size)
-
-
-def load_mask(spec: str, matrix: Matrix) -> BoolArray:
-    """The mask in a file, ``FILE`` or ``FILE:key``: a boolean or 0/1 uint8 entry per row.
-
-    Raises:
-        SourceError: No such file or tensor.
-        SelectionError: It is no mask for this matrix, or selects no row.
-    """
-    mask = load_array(spec, "mask")
-    if mask.shape != (matrix.n_rows,):
-        raise SelectionError(
-            f"a mask of shape {list(mask.shape)} for a matrix of {matrix.n_rows:,} rows",
-            where=spec,
-            remedy="give one entry per row",
-        )
-    if mask.dtype != np.bool_ and (mask.dtype != np.uint8 or bool((mask > 1).any())):
-        raise SelectionError(
-            f"a mask of {mask.dtype}"
-            + (" with entries other than 0 and 1" if mask.dtype == np.uint8 else ""),
-            where=spec,
-            remedy="store it as bool, or as uint8 of 0 and 1",
-        )
-    mask = mask.astype(np.bool_)
-    if not mask.any():
-        raise SelectionError(
-            "nothing to measure: the mask selects no row",
-            where=spec,
-            remedy="give another --mask, or --rows duplicates or all",
-        )
-    return mask

@@ -40,7 +40,8 @@ Mask = Annotated[
     typer.Option(
         "--mask",
         metavar="FILE[:key]",
-        help="Take the rows that this mask selects: bool or 0/1 uint8, one entry per row.",
+        help="Take the rows that this file names: a mask (bool or 0/1 uint8, an entry per row), "
+        "row numbers (another integer array), a CSV file with a column row, or a text of numbers.",
     ),
 ]
 RowsOption = Annotated[
@@ -79,9 +80,9 @@ def check_choice(mask: str | None, rows: Rows | None) -> None:
 
 def chosen_rows(matrix: Matrix, mask: str | None, rows: Rows | None) -> BoolArray:
     """The mask of the rows that the options choose; of a cluster, with the evidence for it."""
-    from deadtokens.census import load_mask
     from deadtokens.cli import display
     from deadtokens.cluster import rows_to_measure
+    from deadtokens.masks import load_mask
 
     if mask is not None:
         return load_mask(mask, matrix)

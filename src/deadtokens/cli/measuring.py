@@ -186,11 +186,11 @@ def _measure_trials(
     json: bool,
 ) -> None:
     """Measure every trial, print their summary, write a row each."""
-    from deadtokens.census import load_mask
     from deadtokens.cli import display
     from deadtokens.exports import write_rows
     from deadtokens.files import array_file
     from deadtokens.formats import FLOAT32
+    from deadtokens.masks import load_mask
     from deadtokens.saved_trials import measure_trials
     from deadtokens.writing import check_spares
 
