@@ -18,8 +18,8 @@ _COLUMN = "row"
 _TEXTS = (".csv", ".tsv", ".txt")
 _MOST_BYTES = 1 << 28
 _REMEDY = (
-    "give a mask (bool, or uint8 of 0 and 1, an entry per row), or row numbers: an integer array, a "
-    "CSV file with a column row, or a text"
+    "give a mask (bool, or uint8 of 0 and 1, an entry per row), or row numbers: an integer array, "
+    "a CSV file with a column row, or a text"
 )
 
 
