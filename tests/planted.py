@@ -70,6 +70,30 @@ def _topics(rng: np.random.Generator, n: int, d: int) -> Float64:
     return values + 0.35 * _gaussian(rng, n, d)
 
 
+def _some_longer(share: float, times: float) -> Rows:
+    """Rows of one width, and a share that are so many times as long."""
+
+    def rows(rng: np.random.Generator, n: int, d: int) -> Float64:
+        values = _gaussian(rng, n, d)
+        values[: max(1, int(share * n))] *= times
+        return values
+
+    return rows
+
+
+def _rarely_trained(rng: np.random.Generator, n: int, d: int) -> Float64:
+    """Rows that left a common point by now, each as far as it was trained, over two decades."""
+    lengths = 10 ** rng.uniform(-2, 0, (n, 1))
+    return np.asarray(rng.normal(size=d) + lengths * _gaussian(rng, n, d))
+
+
+def _sparse(rng: np.random.Generator, n: int, d: int) -> Float64:
+    """A tenth of the numbers, and in every row at least one."""
+    values = _gaussian(rng, n, d) * (rng.uniform(size=(n, d)) < 0.1)
+    values[np.arange(n), rng.integers(0, d, n)] = rng.normal(size=n)
+    return np.asarray(values)
+
+
 # Ways that rows may lie where there is no cluster; each makes n x d numbers of about 1.
 STRUCTURES: dict[str, Rows] = {
     "Gaussian": _gaussian,
@@ -84,6 +108,12 @@ STRUCTURES: dict[str, Rows] = {
     "families": _families,
     "topics": _topics,
     "far from the origin": lambda rng, n, d: 30 * rng.normal(size=d) + _gaussian(rng, n, d),
+    "a few giants": _some_longer(0.02, 300.0),
+    "a tenth is longer": _some_longer(0.1, 20.0),
+    "two widths": _some_longer(0.4, 8.0),
+    "Cauchy": lambda rng, n, d: rng.standard_t(1, (n, d)),
+    "rarely trained": _rarely_trained,
+    "sparse": _sparse,
     "one large column": lambda rng, n, d: (
         _gaussian(rng, n, d) * np.where(np.arange(d) == 0, 300, 1)
     ),

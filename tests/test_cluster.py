@@ -11,14 +11,8 @@ from planted import SHAPES, STRUCTURES, matrix_of, planted
 
 import deadtokens as dt
 from deadtokens import cluster, orderings, voids
-from deadtokens.cluster import (
-    EVIDENCE,
-    ClusterSearch,
-    dead_rows,
-    find_cluster,
-    merging,
-    rows_to_measure,
-)
+from deadtokens.cluster import ClusterSearch, find_cluster, rows_to_measure
+from deadtokens.deadrows import EVIDENCE, dead_rows
 from deadtokens.errors import SelectionError
 from deadtokens.formats import (
     BFLOAT16,
@@ -29,6 +23,7 @@ from deadtokens.formats import (
     FORMATS,
     Format,
 )
+from deadtokens.merging import merging
 from deadtokens.sources import Matrix, Quantised
 from deadtokens.spots import WIDTH, dense_spots, random_signs
 from deadtokens.voids import find_void
@@ -208,12 +203,9 @@ def test_quantised_rows_have_no_lattice() -> None:
 def test_no_cluster_says_why() -> None:
     rng = np.random.default_rng(13)
     values = rng.normal(0, 0.02, (500, 32))
-    most = values.copy()
-    most[:300] = values[0] + rng.normal(0, 1e-6, (300, 32))
     close = values[:1] * (1 + rng.choice([0, 3e-3], (500, 32)))
     for rows, fmt, reason in (
         (values, FLOAT32, r"no convincing void: .*it would have to be 3 times"),
-        (most, FLOAT32, r"lies beyond the median distance \(300 rows inside"),
         (close, BFLOAT16, "within .* which rounding alone makes"),
         (np.tile(values[0], (50, 1)), FLOAT32, "all 50 rows .* are equal"),
         (values[:1], FLOAT32, "1 row"),
@@ -231,11 +223,46 @@ def test_no_cluster_says_why() -> None:
     assert search(matrix_of(np.zeros((40, 3)))).zero.all()
 
 
-def test_half_of_all_rows_is_the_most() -> None:
-    """The first row outside may lie at the median distance, not beyond it."""
-    for n, inside in ((101, 50), (101, 51), (100, 49), (100, 50)):
-        values, rows = planted(14, n, 64, inside, 1e-6)
-        assert (found_rows(matrix_of(values)) == rows.tolist()) == (inside <= (n - 1) // 2)
+@pytest.mark.parametrize("inside", [49, 50, 51, 70, 90, 92, 95])
+def test_a_cluster_may_be_more_than_half_of_all_rows(inside: int) -> None:
+    """But for the fewest that have to be left outside: eight, by whose void 40 bits are shown."""
+    values, rows = planted(14, 100, 64, inside, 1e-6)
+    found = search(matrix_of(values))
+    assert np.flatnonzero(found.rows).tolist() == (rows.tolist() if inside <= 92 else [])
+    assert found.majority == (50 <= inside <= 92)
+    assert bool(found.undecided) == (inside > 92)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "height"),
+    [(FLOAT32, 0.0), (FLOAT32, 0.02), (FLOAT32, 0.2), (FLOAT16, 0.0), (FLOAT16, 0.02),
+     (BFLOAT16, 0.0), (BFLOAT16, 0.02)],
+    ids=str,
+)  # fmt: skip
+def test_most_tokens_of_a_small_corpus_are_dead(fmt: Format, height: float) -> None:
+    """16,938 of 32,000 rows within 5.1e-5 of a point, the next at 8.5e-3, as a decayed table is."""
+    rng = np.random.default_rng(20)
+    n, d, dead = 6400, 96, 3388
+    values = rng.normal(0, 1, (n, d))
+    lengths = np.exp(rng.uniform(np.log(8.5e-3), np.log(1.0), (n, 1)))
+    values *= lengths / np.linalg.norm(values, axis=1, keepdims=True)
+    rows = np.sort(rng.choice(n, dead, replace=False))
+    values[rows] = 4.5e-5 / np.sqrt(d) * rng.normal(0, 1, (dead, d))
+    values += height * rng.normal(0, 1, d)
+    found = search(matrix_of(values, fmt))
+    assert found.majority
+    assert np.flatnonzero(found.rows).tolist() == rows.tolist()
+
+
+def test_few_rows_far_outside_do_not_make_the_others_dead() -> None:
+    """A body of live rows and giants look like dead rows and live ones: it is not decided."""
+    for share, times in ((0.02, 1000.0), (0.1, 20.0)):
+        rng = np.random.default_rng(21)
+        values = 0.02 * rng.normal(size=(2000, 64))
+        values[: int(share * 2000)] *= times
+        found = search(matrix_of(values))
+        assert not found.rows.any()
+        assert "where most are inside" in found.undecided
 
 
 def structured(name: str, seed: int) -> list[Matrix]:
@@ -253,13 +280,24 @@ def structured(name: str, seed: int) -> list[Matrix]:
 def test_no_cluster_is_invented(name: str) -> None:
     """Where rows have no structure (16.2) bounds what is expected of all of these by 0.02.
 
-    13 structures, 8 seeds and 6 shapes, at most 2.4e-11 for each point that is tried, and no more
-    points than rows: 13 * 8 * 6 * 1500 * 2.4e-11 = 2e-5, for rows on a line.
+    19 structures, 12 seeds and 6 shapes, at most 2.4e-11 for each point that is tried, and no more
+    points than rows: 19 * 12 * 6 * 1500 * 2.4e-11 = 5e-5, for rows on a line.
     """
-    for seed in range(8):
-        for matrix in structured(name, seed):
-            found = search(matrix)
-            assert not found.rows.any(), f"{matrix!r}: {found.evidence()}"
+    for seed in range(2):
+        check_none(name, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_no_cluster_is_invented_more_often(name: str) -> None:
+    for seed in range(2, 12):
+        check_none(name, seed)
+
+
+def check_none(name: str, seed: int) -> None:
+    for matrix in structured(name, seed):
+        found = search(matrix)
+        assert not found.rows.any(), f"{matrix!r}: {found.evidence()}"
 
 
 # The least ratio and bits, where to try them, and at least how many of 48 matrices each must fail.
@@ -398,7 +436,7 @@ def test_rows_by_name() -> None:
 
 
 def test_search_is_no_longer_than_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a black hole in a cluster the matrix is passed over twice, and nothing is projected."""
+    """With a black hole in a cluster the matrix is ordered twice, and projected for a second one."""
     passes = []
     real = orderings.orderings
 
@@ -407,11 +445,14 @@ def test_search_is_no_longer_than_it_must_be(monkeypatch: pytest.MonkeyPatch) ->
         return real(*arguments)
 
     monkeypatch.setattr(cluster, "orderings", counted)
-    monkeypatch.setattr(cluster, "sketches", lambda *_: pytest.fail("projected"))
+    projected = []
+    sketches = cluster.sketches
+    monkeypatch.setattr(cluster, "sketches", lambda *a: projected.append(a) or sketches(*a))
     values, rows = planted(19, 2000, 64, 60, 1e-4)
     values[rows[:3]] = values[rows[0]]
     assert found_rows(matrix_of(values, BFLOAT16)) == rows.tolist()
     assert passes == [1, 1]
+    assert len(projected) == 1
 
 
 def test_the_mean_of_many_rows_is_that_of_evenly_spaced_ones() -> None:

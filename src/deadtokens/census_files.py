@@ -205,6 +205,9 @@ def inventory_facts(
         "zero_rows": int(search.zero.sum()),
         "n_dead": int(taken.dead.rows.sum()),
         "dead_by": taken.dead.how,
+        "undecided": search.undecided or None,
+        "mostly_dead": taken.mostly_dead,
+        "dead_words": taken.dead.words,
         "cluster": _search_facts(search),
         "merging": taken.merging,
         "dead_in": untied.counts if untied else None,
@@ -265,6 +268,7 @@ def _search_facts(search: ClusterSearch) -> dict[str, Any]:
         "start": search.start,
         "origin": search.origin,
         "evidence": search.evidence(),
+        "second": _second_facts(search),
     }
     if void is not None:
         facts["void"] = {
@@ -277,3 +281,9 @@ def _search_facts(search: ClusterSearch) -> dict[str, Any]:
             "convincing": void.convincing,
         }
     return facts
+
+
+def _second_facts(search: ClusterSearch) -> dict[str, Any] | None:
+    if search.second is None:
+        return None
+    return {"n_rows": int(search.second.rows.sum()), "evidence": search.second.words}

@@ -9,19 +9,16 @@ same. The Euclidean distance decides; lattice steps do only where it shows no co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from deadtokens.census import NOT_FINITE, Census, census, first_equal_rows
+from deadtokens.census import NOT_FINITE, Census, census
 from deadtokens.census import rows_to_measure as rows_by_name
 from deadtokens.errors import SelectionError
-from deadtokens.formats import Codes, Format
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.orderings import Ordering, mean_of, on_its_lattice, orderings, sketches
-from deadtokens.rows import MadeRows, RowChoice
 from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.spots import WIDTH, dense_spots, random_signs
@@ -35,8 +32,23 @@ from deadtokens.voids import (
 )
 
 _ROUNDS = 6  # of cutting and centring; two or three settle all but contrived matrices
+_MIDDLE_ROWS = 2048  # evenly spaced, of which the median is taken
+_PROMISING = 2.0  # of a gap in the sketch, for a second cluster to be looked for there
+_ROWS_NAMED = 4
 _FIRST_ROWS = 1024  # among which to look for any row
-EVIDENCE = ("", "cluster", "black hole", "zeros", "source")
+
+
+@dataclass(frozen=True)
+class Second:
+    """A cluster beside the largest one.
+
+    Attributes:
+        rows: (V,) bool: its rows.
+        words: The void that sets it apart, and its first rows.
+    """
+
+    rows: BoolArray
+    words: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class ClusterSearch(Shown):
         steps: (V,) int64: lattice steps from the centre, the most in any dimension, -1 for rows
             that are not finite; None if the matrix is quantised.
         reason: Why there is no cluster, in words; empty if there is one.
+        undecided: Why it cannot be told whether there is one, in words; empty if it can.
+        second: Another cluster, apart from it; None if none was found.
     """
 
     rows: BoolArray
@@ -63,6 +77,18 @@ class ClusterSearch(Shown):
     distances: Float64Array
     steps: Int64Array | None
     reason: str
+    undecided: str = ""
+    second: Second | None = None
+
+    @property
+    def clustered(self) -> BoolArray:
+        """(V,) bool: the rows of both clusters."""
+        return self.rows if self.second is None else self.rows | self.second.rows
+
+    @property
+    def majority(self) -> bool:
+        """Whether the cluster is more than half of the rows that are finite and not zero."""
+        return bool(self.rows.any()) and self.void is not None and not self.void.below_median
 
     def __repr__(self) -> str:
         return f"<ClusterSearch of {self.rows.size:,} rows: {self.evidence()}>"
@@ -72,21 +98,6 @@ class ClusterSearch(Shown):
         if self.reason or self.void is None:
             return self.reason
         return f"{self.void.words} (start: {self.origin})"
-
-
-@dataclass(frozen=True)
-class DeadRows:
-    """The rows that count as dead.
-
-    Attributes:
-        rows: (V,) bool.
-        how: By what evidence, in words.
-        evidence: (V,) int8: for each row its place in `EVIDENCE`; 0 for rows that are not dead.
-    """
-
-    rows: BoolArray
-    how: str
-    evidence: npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -116,14 +127,40 @@ def find_cluster(matrix: Matrix, found: Census, *, workers: int | None = None) -
     finite = found.first != NOT_FINITE
     matrix = on_its_lattice(matrix, workers)
     cuts = _settle(matrix, finite, _black_hole(matrix, found), workers)
-    if not any(cut.convincing and cut.inside.size > cut.probe.population for cut in cuts):
+    densest = not any(cut.convincing and cut.inside.size > cut.probe.population for cut in cuts)
+    if densest:
         others = finite.copy()
         for cut in cuts:
             if cut.convincing:
                 others[cut.inside] = False
         cuts += _settle(matrix, finite, _dense(matrix, others, workers), workers)
     cuts = cuts or _settle(matrix, finite, [_somewhere(matrix, finite)], workers)
-    return max(cuts, key=lambda cut: cut.rank).result()
+    best = max(cuts, key=lambda cut: cut.rank)
+    if best.convincing and not densest:
+        rest = finite & ~best.result().rows
+        cuts += _settle(matrix, finite, _others(matrix, found, rest, workers), workers)
+    return replace(best.result(), second=_second(best, cuts))
+
+
+def _second(best: _Cut, cuts: Sequence[_Cut]) -> Second | None:
+    """The largest other cluster that has no row in common with the largest."""
+    if not best.convincing:
+        return None
+    apart = [
+        cut
+        for cut in cuts
+        if cut.convincing
+        and cut.void is not None
+        and cut.void.below_median
+        and not np.isin(cut.inside, best.inside, assume_unique=True).any()
+    ]
+    if not apart:
+        return None
+    cut = max(apart, key=lambda cut: cut.rank)
+    found = cut.result()
+    first = ", ".join(map(str, cut.inside[:_ROWS_NAMED].tolist()))
+    more = ", ..." if cut.inside.size > _ROWS_NAMED else ""
+    return Second(found.rows, f"{found.evidence()}; rows {first}{more}")
 
 
 @dataclass(frozen=True)
@@ -161,6 +198,13 @@ class _Cut:
         return self.void is not None and self.void.convincing
 
     @property
+    def undecided(self) -> str:
+        """Of a gap wider than live rows leave that does not convince: what it lacks."""
+        if self.void is None or not self.void.undecided:
+            return ""
+        return f"{self.void.words}, but {self.void.lacks}"
+
+    @property
     def rank(self) -> tuple[bool, float]:
         """Of several, the highest is taken: the most rows, or without a cluster the widest gap."""
         if self.void is None:
@@ -180,6 +224,7 @@ class _Cut:
             distances=self.ordering.distances,
             steps=self.ordering.steps,
             reason="" if self.convincing else _reason(self),
+            undecided=self.undecided,
         )
 
 
@@ -193,14 +238,42 @@ def _black_hole(matrix: Matrix, found: Census) -> list[_Probe]:
     return []
 
 
-def _dense(matrix: Matrix, among: BoolArray, workers: int | None) -> list[_Probe]:
-    """The densest spots among some rows."""
+def _others(matrix: Matrix, found: Census, rest: BoolArray, workers: int | None) -> list[_Probe]:
+    """Where a second cluster may be: the largest black hole elsewhere, and spots that promise."""
+    holes = [rows for rows in found.group_rows if rest[rows].all() and rows.size >= MIN_ROWS]
+    probes = [
+        _Probe(int(rows[0]), f"a black hole, {rows.size:,} rows", rows, mean_of(matrix, rows[:1]))
+        for rows in holes[:1]
+        if matrix.values(rows[:1]).any()
+    ]
+    return probes + _dense(matrix, rest, workers, least=_PROMISING)
+
+
+def _dense(
+    matrix: Matrix, among: BoolArray, workers: int | None, least: float = 0.0
+) -> list[_Probe]:
+    """The densest spots among some rows, of gaps in the sketch at least so wide, and the middle."""
     sketch = sketches(matrix, random_signs(matrix.n_dimensions), WIDTH, workers)
     rows = np.flatnonzero(among & sketch.any(axis=1) & np.isfinite(sketch).all(axis=1))
-    return [
+    probes = [
         _Probe(int(spot.rows[0]), spot.origin, spot.rows, mean_of(matrix, spot.rows))
         for spot in dense_spots(sketch, rows, workers)
+        if spot.ratio >= least
     ]
+    return probes + ([] if least else _middle(matrix, rows))
+
+
+def _middle(matrix: Matrix, rows: Int64Array) -> list[_Probe]:
+    """The middle of all rows, which lies among those that are most of them, if these lie together.
+
+    In every coordinate the median is one of theirs, or between two of theirs.
+    """
+    if most_inside(rows.size) < MIN_ROWS:
+        return []
+    sample = rows[np.linspace(0, rows.size - 1, min(rows.size, _MIDDLE_ROWS)).astype(np.int64)]
+    values = matrix.values(sample)
+    centre = np.median(values, axis=0, overwrite_input=True).astype(np.float64)
+    return [_Probe(int(sample[0]), "the median of every coordinate", sample[:0], centre)]
 
 
 def _somewhere(matrix: Matrix, finite: BoolArray) -> _Probe:
@@ -244,6 +317,12 @@ def _cut(probe: _Probe, ordering: Ordering, finite: BoolArray) -> _Cut:
             ordering.steps, usable, STEPS_TOLD_APART, "lattice steps", ordering.close
         )
         void = in_steps if in_steps and in_steps.convincing else void
+    if not (void and void.convincing):
+        beyond = find_void_beyond_median(
+            ordering.distances, usable, ordering.resolution, "Euclidean"
+        )
+        if beyond is not None and (beyond.convincing or void is None or beyond.ratio > void.ratio):
+            void = beyond
     return _Cut(probe, ordering, usable, void)
 
 
@@ -283,72 +362,9 @@ def _reason(cut: _Cut) -> str:
             f"no cluster: all {n:,} rows that are finite and not zero lie within "
             f"{cut.ordering.resolution:.3g}, which rounding alone makes: no other rows are there"
         )
-    beyond = find_void_beyond_median(
-        cut.ordering.distances, cut.usable, cut.ordering.resolution, "Euclidean"
-    )
-    if beyond is not None:
-        return f"no cluster: the widest gap lies beyond the median distance ({beyond.words})"
     if cut.void is None:
         return f"no cluster: no gap below the median distance has {MIN_ROWS} rows inside"
     return f"no convincing void: {cut.void.words}, where {cut.void.lacks}"
-
-
-def dead_rows(matrix: Matrix, found: Census, search: ClusterSearch) -> DeadRows:
-    """The rows that count as dead: those of the cluster, those in black holes, rows of zeros.
-
-    A row that equals another one counts wherever it lies: rows that are trained apart do not stay
-    equal. Of a source that holds dead rows only, as the built-ins do, all count.
-
-    Args:
-        matrix: The matrix.
-        found: Its census.
-        search: What `find_cluster` found.
-    """
-    evidence = np.zeros(found.n_rows, dtype=np.int8)
-    if matrix.default_rows == "all":
-        evidence[:] = EVIDENCE.index("source")
-    evidence[found.mask] = EVIDENCE.index("black hole")
-    evidence[search.rows] = EVIDENCE.index("cluster")
-    evidence[search.zero] = EVIDENCE.index("zeros")
-    words = {
-        "cluster": "in the cluster",
-        "black hole": "equal to another",
-        "zeros": "of zeros",
-        "source": "of a source that holds dead rows only",
-    }
-    counts = {name: int((evidence == EVIDENCE.index(name)).sum()) for name in words}
-    parts = [f"{count:,} {words[name]}" for name, count in counts.items() if count]
-    how = ", ".join(parts) or "no cluster, no equal rows, no zeros"
-    return DeadRows(evidence > 0, how, evidence)
-
-
-def merging(matrix: Matrix, target: Format, *, workers: int | None = None) -> int:
-    """How many rows would equal another one if the matrix were rounded to a format.
-
-    Rows that are equal already count. Rows that hold NaN or an infinity, or would after rounding
-    (numbers beyond the format's largest), equal nothing and do not.
-
-    Args:
-        matrix: The matrix; rounded block by block, never as a whole.
-        target: The format.
-        workers: Threads; all cores by default.
-    """
-    codes = MadeRows(matrix.shape, _rounder(matrix, target))
-    first = first_equal_rows(codes, target.sign_bit, target.max_ordinal, workers=workers)
-    first = first[first != NOT_FINITE]
-    populations = np.bincount(first)
-    return int(populations[populations >= 2].sum())
-
-
-def _rounder(matrix: Matrix, target: Format) -> Callable[[RowChoice], Codes]:
-    """What makes rows of the matrix in another format: by a table where there are few codes."""
-    storage, codes = matrix.format, matrix.codes
-    if storage.bits > 16:
-        return lambda rows: target.round(storage.values(codes[rows]))
-    every = np.arange(1 << storage.bits).astype(storage.code_dtype)
-    with np.errstate(invalid="ignore"):  # of NaN
-        table = target.round(storage.values(every))
-    return lambda rows: np.asarray(table[codes[rows]])
 
 
 def rows_to_measure(

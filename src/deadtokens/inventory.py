@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -10,10 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, Census, census, raw_census
-from deadtokens.cluster import EVIDENCE, ClusterSearch, DeadRows, dead_rows, find_cluster, merging
+from deadtokens.cluster import ClusterSearch, find_cluster
+from deadtokens.copies import Copies, find_copies
+from deadtokens.deadrows import EVIDENCE, DeadRows, dead_rows
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
+from deadtokens.merging import merging
+from deadtokens.near import look_around
 from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.tokens import LABELS, Labels, label_rows
@@ -48,6 +53,11 @@ class Inventory(Shown):
     labels: Labels | None
 
     @property
+    def mostly_dead(self) -> bool:
+        """Whether more than half of all rows are dead, of a source that has others."""
+        return 2 * int(self.dead.rows.sum()) > self.matrix.n_rows and not bool(self.dead.rows.all())
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Where evidence conflicts or is thin, a sentence each: they stand before every answer."""
         return self.matrix.warnings + (self.labels.warnings if self.labels else ())
@@ -77,8 +87,42 @@ def take_inventory(
         search = find_cluster(matrix, found, workers=workers)
         coarser = [fmt for fmt in (BFLOAT16, FLOAT16) if fmt is not matrix.format]
         merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
+        outside = (found.first != NOT_FINITE) & ~search.zero & ~search.clustered
+        around = look_around(matrix, outside, found.first != NOT_FINITE, workers=workers)
         labels = labelling.result() if labelling else labels
-    return Inventory(matrix, found, raw, search, dead_rows(matrix, found, search), merged, labels)
+    elsewhere = _dead_elsewhere(search, found, [near.rows for near in around.near])
+    copies = tuple(find_copies(found, elsewhere, around.norms, labels))
+    search = _without_copies(search, copies)
+    dead = dead_rows(matrix, found, search, around.near, copies)
+    return Inventory(matrix, found, raw, search, dead, merged, labels)
+
+
+def _dead_elsewhere(search: ClusterSearch, found: Census, near: Sequence[Int64Array]) -> BoolArray:
+    """The rows that are dead by where they lie: a cluster of equal rows only may be copies."""
+    rows = search.zero.copy()
+    for cluster in (search.rows, None if search.second is None else search.second.rows):
+        if cluster is not None and not _is_one_vector(cluster, found):
+            rows |= cluster
+    for chosen in near:
+        rows[chosen] = True
+    return rows
+
+
+def _is_one_vector(rows: BoolArray, found: Census) -> bool:
+    groups = found.groups[rows]
+    return groups.size > 0 and bool(groups[0] >= 0 and (groups == groups[0]).all())
+
+
+def _without_copies(search: ClusterSearch, copies: Sequence[Copies]) -> ClusterSearch:
+    """A cluster that is a trained row and its copies is none."""
+    donors = [made.donor for made in copies]
+    if search.second is not None and search.second.rows[donors].any():
+        search = replace(search, second=None)
+    if not search.rows[donors].any():
+        return search
+    made = next(made for made in copies if search.rows[made.donor])
+    none = np.zeros_like(search.rows)
+    return replace(search, rows=none, reason=f"no cluster: {made.words}")
 
 
 @dataclass(frozen=True)
@@ -163,8 +207,7 @@ class DeadToken:
         label: Of `deadtokens.tokens.LABELS`; empty without a tokenizer.
         script: Unicode script of the text.
         reachable: Whether the tokenizer can produce it; None where it was not tested.
-        evidence: ``"black hole"``, ``"cluster"``, ``"zeros"``, or ``"source"`` where the source
-            holds dead rows only.
+        evidence: Of `deadtokens.deadrows.EVIDENCE`.
         group: The black hole it is in, as in census.csv; None for a row unlike all others.
         population: Rows that share its vector.
         distance: Euclidean distance from the cluster's centre; None where none was found.
@@ -240,7 +283,7 @@ def token_of(matrix: Matrix, row: int) -> int:
 
 
 def evidence_of(taken: Inventory, row: int) -> str:
-    """By what a row counts as dead, of `deadtokens.cluster.EVIDENCE`; empty if it does not."""
+    """By what a row counts as dead, of `deadtokens.deadrows.EVIDENCE`; empty if it does not."""
     return EVIDENCE[int(taken.dead.evidence[row])]
 
 

@@ -107,6 +107,22 @@ def mean_of(matrix: Matrix, rows: Int64Array) -> Float64Array:
     return total / rows.size
 
 
+def mean_of_all(matrix: Matrix, rows: BoolArray, workers: int | None = None) -> Float64Array:
+    """(d,) the mean of all rows of a mask, in one pass; zeros if there are none."""
+    starts: dict[int, Float64Array] = {}
+
+    def add(block: slice) -> None:
+        chosen = rows[block]
+        if chosen.any():
+            starts[block.start] = _block(matrix, block)[1][chosen].sum(axis=0, dtype=np.float64)
+
+    _over_blocks(matrix, add, workers)
+    total = np.zeros(matrix.n_dimensions)
+    for start in sorted(starts):  # in an order that threads do not decide
+        total += starts[start]
+    return np.asarray(total / max(1, int(rows.sum())))
+
+
 def on_its_lattice(matrix: Matrix, workers: int | None = None) -> Matrix:
     """The matrix in the format that its numbers lie on: float32 may hold bfloat16 or float16."""
     if matrix.format is not FLOAT32 or matrix.quantised is not None:

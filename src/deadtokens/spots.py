@@ -60,11 +60,13 @@ class Spot:
         rows: The rows there, ascending.
         n_equal: Rows whose sums became equal.
         dropped: Bits that were dropped.
+        ratio: Of the gap in the sketch that they lie inside.
     """
 
     rows: Int64Array
     n_equal: int
     dropped: int
+    ratio: float
 
     @property
     def origin(self) -> str:
@@ -105,7 +107,7 @@ def dense_spots(sketch: Float32Array, rows: Int64Array, workers: int | None = No
         looks = pool.map(lambda chunk: _look(sums, chunk), chunks)
         sights = [sight for found in looks for sight in found]
     return [
-        Spot(rows[sight.rows(rows.size)], sight.cell.rows.size, sight.cell.dropped)
+        Spot(rows[sight.rows(rows.size)], sight.cell.rows.size, sight.cell.dropped, sight.ratio)
         for sight in _most_promising(sights)
     ]
 

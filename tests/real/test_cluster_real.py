@@ -11,10 +11,12 @@ from full_matrix import write_full_matrix
 from tokenizers import Tokenizer
 
 import deadtokens as dt
-from deadtokens.cluster import ClusterSearch, dead_rows, find_cluster, merging, rows_to_measure
+from deadtokens.cluster import ClusterSearch, find_cluster, rows_to_measure
+from deadtokens.deadrows import dead_rows
 from deadtokens.errors import SelectionError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import Int64Array
+from deadtokens.merging import merging
 
 pytestmark = pytest.mark.slow
 

@@ -29,7 +29,7 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
     search_lines(taken.search)
     for name, n_rows in taken.merging.items():
         line(f"in {name}, {n_rows:,} rows would equal another one")
-    line(f"dead: {int(taken.dead.rows.sum()):,} rows ({taken.dead.how})")
+    dead_lines(taken)
     both_lines(both)
     if found.n_black_holes:
         _groups_table(taken)
@@ -56,6 +56,24 @@ def search_lines(search: ClusterSearch) -> None:
     if zero := int(search.zero.sum()):
         line(f"{zero:,} rows are all zeros, a group of their own")
     line(f"{'cluster: ' if search.rows.any() else ''}{search.evidence()}")
+
+
+def dead_lines(taken: Inventory) -> None:
+    """How many rows are dead, and by what evidence; never none where that cannot be told."""
+    for text in taken.dead.words:
+        line(text)
+    if taken.search.second is not None:
+        line(f"second cluster: {taken.search.second.words}")
+    line(f"dead: {dead_count(taken)} ({taken.dead.how})")
+
+
+def dead_count(taken: Inventory) -> str:
+    """The dead rows in words."""
+    count, undecided = int(taken.dead.rows.sum()), taken.search.undecided
+    if undecided:
+        least = f"at least {count:,} rows, and whether others are is " if count else ""
+        return f"{least}undecided: {undecided}"
+    return f"{count:,} rows" + (", more than half" if taken.mostly_dead else "")
 
 
 def both_lines(both: Both) -> None:

@@ -58,11 +58,16 @@ def census_page(findings: CensusFindings) -> Page:
 def _opening(findings: CensusFindings) -> Opening:
     facts = findings.facts
     dead, rows = _number(facts, "n_dead"), _number(facts, "n_rows")
+    answer = f"{dead:,} of {rows:,}" if dead else "None found"
+    if facts.get("undecided"):
+        answer = f"{dead:,} or more, undecided" if dead else "Undecided"
+    elif facts.get("mostly_dead"):
+        answer += ", more than half"
     return Opening(
         title=str(facts.get("source") or ""),
         question="Which tokens are dead?",
-        answer=f"{dead:,} of {rows:,}" if dead else "None found",
-        mood="no" if dead else "yes",
+        answer=answer,
+        mood="open" if facts.get("undecided") else "no" if dead else "yes",
         headline=typeset(_headline(facts)),
         sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
         cards=tuple(_cards(findings)),
@@ -82,6 +87,13 @@ def _headline(facts: Mapping[str, Any]) -> str:
 
 
 def _sentences(facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts.get("undecided"):
+        yield f"Undecided: {facts['undecided']}."
+    for sentence in texts(facts, "dead_words"):
+        yield f"{sentence[:1].upper()}{sentence[1:]}."
+    second = (facts.get("cluster") or {}).get("second")
+    if isinstance(second, dict):
+        yield f"A second cluster: {second.get('evidence')}."
     if facts.get("dead_by"):
         yield f"Dead here: {facts['dead_by']}."
     if zero := _number(facts, "zero_rows"):

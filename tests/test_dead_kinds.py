@@ -1,0 +1,253 @@
+"""What kind of dead a row is: next to zero, as resizing left it, a copy, of a second cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from planted import matrix_of
+from program import Program
+
+from deadtokens.deadrows import EVIDENCE
+from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Format
+from deadtokens.inventory import Both, Inventory, take_inventory
+from deadtokens.keep import keep_map
+from deadtokens.near import nearest
+from deadtokens.sources import Matrix
+from deadtokens.tokens import LABELS, Labels
+
+Values: TypeAlias = npt.NDArray[np.float64]
+
+
+def live(n: int = 1200, d: int = 48, seed: int = 2) -> Values:
+    return np.random.default_rng(seed).normal(0, 0.02, (n, d))
+
+
+def point(d: int = 48, seed: int = 5, height: float = 0.02) -> Values:
+    return np.random.default_rng(seed).normal(0, height, d)
+
+
+def noise(n: int, width: float, d: int = 48, seed: int = 6) -> Values:
+    return np.random.default_rng(seed).normal(0, width, (n, d))
+
+
+def evidence(taken: Inventory, name: str) -> list[int]:
+    return np.flatnonzero(taken.dead.evidence == EVIDENCE.index(name)).tolist()
+
+
+def labelled(names: dict[int, str], n: int) -> Labels:
+    """Labels as a tokenizer gives them: ordinary, but for some rows."""
+    of_rows = [names.get(row, "ordinary") for row in range(n)]
+    return Labels(
+        texts=[f"t{row}" for row in range(n)],
+        pieces=[f"t{row}" for row in range(n)],
+        labels=np.array([LABELS.index(name) for name in of_rows], dtype=np.uint8),
+        scripts=np.zeros(n, np.uint8),
+        script_names=("Latin",),
+        reachable=np.ones(n, np.int8),
+    )
+
+
+def taken_of(
+    values: Values, fmt: Format = FLOAT32, names: dict[int, str] | None = None
+) -> Inventory:
+    labels = None if names is None else labelled(names, len(values))
+    return take_inventory(matrix_of(values, fmt), labels=labels)
+
+
+# --- few rows, next to zero or to the mean ---
+
+
+@pytest.mark.parametrize("fmt", [FLOAT32, BFLOAT16, FLOAT16], ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("n", [1, 2, 6, 7])
+@pytest.mark.parametrize("zeros", [0, 73])
+def test_few_rows_near_zero(fmt: Format, n: int, zeros: int) -> None:
+    values = live()
+    values[100 : 100 + zeros] = 0
+    values[300 : 300 + n] = noise(n, 5e-5)
+    taken = taken_of(values, fmt)
+    assert evidence(taken, "near zero") == list(range(300, 300 + n))
+    assert int(taken.dead.rows.sum()) == n + zeros
+    assert any(f"near zero: the last at {0.000:.0f}" in words for words in taken.dead.words)
+
+
+@pytest.mark.parametrize("fmt", [FLOAT32, BFLOAT16, FLOAT16], ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize(("n", "width"), [(1, 0.0), (3, 0.0), (3, 1e-6), (5, 1e-5)])
+def test_added_tokens_that_resizing_left_at_the_mean(fmt: Format, n: int, width: float) -> None:
+    """As resize_token_embeddings draws them, and as scripts that average the old rows write them."""
+    values = live() + 10 * point()
+    values[-n:] = values[:-n].mean(axis=0) + noise(n, width)
+    taken = taken_of(values, fmt)
+    assert evidence(taken, "near the mean") == list(range(1200 - n, 1200))
+    assert int(taken.dead.rows.sum()) == n
+
+
+def test_rows_of_a_cluster_are_not_counted_twice() -> None:
+    values = live()
+    values[50:90] = noise(40, 1e-6)  # a cluster that lies at zero
+    taken = taken_of(values)
+    assert evidence(taken, "cluster") == list(range(50, 90))
+    assert not taken.dead.near
+
+
+@pytest.mark.parametrize("times", [1.0, 0.5, 0.2])
+def test_rows_that_are_merely_short_are_alive(times: float) -> None:
+    values = live()
+    values[10:16] *= times
+    assert not taken_of(values).dead.rows.any()
+
+
+@pytest.mark.parametrize("lengths", [(-3, 0), (-6, 2)], ids=["three decades", "eight decades"])
+def test_lengths_over_decades_are_no_gap(lengths: tuple[int, int]) -> None:
+    values = live() * 10 ** np.random.default_rng(1).uniform(*lengths, (1200, 1))
+    assert not taken_of(values).dead.near
+
+
+def test_in_few_dimensions_one_row_is_next_to_zero_by_chance() -> None:
+    """Of 2,000 draws of 60 rows in one dimension, some have a row ten times as near as the next."""
+    rng = np.random.default_rng(3)
+    rows = np.arange(60)
+    wide = 0
+    for _ in range(2000):
+        distances = np.abs(rng.normal(size=60))
+        ordered = np.sort(distances)
+        wide += ordered[1] > 10 * ordered[0]
+        assert nearest("near zero", distances, rows).rows.size == 0
+    assert wide > 50  # so that the bits are what keeps them out
+
+
+def test_a_gap_needs_rows_beyond_it() -> None:
+    distances = np.array([1e-9, 1.0, 1.1, 1.2])
+    assert nearest("near zero", distances, np.arange(4)).rows.size == 0
+
+
+# --- copies ---
+
+TAIL = dict.fromkeys(range(1160, 1200), "padding")
+
+
+@pytest.mark.parametrize(
+    ("rows", "donor", "names"),
+    [
+        (range(1160, 1200), 1159, TAIL),  # the last token, repeated as padding
+        (range(1160, 1200), 17, TAIL),  # another token, repeated
+        (range(1160, 1162), 17, {1160: "special", 1161: "added"}),  # began as another token
+        ([1160], 17, {1160: "special"}),
+        (range(1160, 1200), 1159, {**TAIL, 1159: "special"}),  # <|endoftext|> as padding
+        ([40, 900], 17, {40: "added", 900: "added"}),
+    ],
+)
+def test_the_donor_of_copies_is_not_dead(rows: Any, donor: int, names: dict[int, str]) -> None:
+    values = live()
+    values[list(rows)] = values[donor]
+    taken = taken_of(values, BFLOAT16, names)
+    assert np.flatnonzero(taken.dead.rows).tolist() == list(rows)
+    assert evidence(taken, "copy") == list(rows)
+    (made,) = taken.dead.copies
+    assert (made.donor, made.certain) == (donor, True)
+    assert f"row {donor:,}, which is trained" in made.words
+    assert not taken.search.rows.any()
+    assert keep_map(taken, Both()).old_to_new[donor] >= 0
+
+
+def test_without_a_tokenizer_the_first_of_a_run_may_be_the_donor() -> None:
+    values = live()
+    values[1160:] = values[1159]
+    taken = taken_of(values, BFLOAT16)
+    (made,) = taken.dead.copies
+    assert (made.donor, made.certain) == (1159, False)
+    assert "may be trained" in made.words
+    assert keep_map(taken, Both()).old_to_new[1159] >= 0
+    values[1159] = live(1, seed=9)
+    values[1160:] = values[17]
+    (made,) = taken_of(values, BFLOAT16).dead.copies
+    assert (made.donor, made.certain) == (17, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "height", "names"),
+    [
+        (range(1160, 1200), 0.002, TAIL),  # shorter than any live row
+        (range(1160, 1200), 0.2, TAIL),  # longer
+        (range(1160, 1200), 0.02, {**TAIL, 1160: "reserved"}),
+        ([3, 1160, 1161], 0.02, {3: "reserved", 1160: "padding", 1161: "padding"}),
+        ([3, 70, 1160], 0.02, {1160: "padding"}),  # two ordinary tokens: neither is the donor
+        ([3, 70], 0.02, {}),
+    ],
+)
+def test_equal_rows_that_are_no_copies_of_a_trained_one(
+    rows: Any, height: float, names: dict[int, str]
+) -> None:
+    values = live()
+    values[list(rows)] = point(height=height)
+    taken = taken_of(values, BFLOAT16, names)
+    assert not taken.dead.copies
+    assert np.flatnonzero(taken.dead.rows).tolist() == list(rows)
+
+
+# --- a second cluster ---
+
+
+@pytest.mark.parametrize("equal", [True, False])
+@pytest.mark.parametrize("fmt", [FLOAT32, BFLOAT16], ids=lambda fmt: fmt.name)
+def test_a_second_cluster_is_told(fmt: Format, equal: bool) -> None:
+    values = live()
+    values[100:220] = point(seed=5) + noise(120, 0 if equal else 1e-6)
+    values[1000:1040] = point(seed=7) + noise(40, 1e-6, seed=8)
+    taken = taken_of(values, fmt)
+    assert np.flatnonzero(taken.search.rows).tolist() == list(range(100, 220))
+    assert taken.search.second is not None
+    assert np.flatnonzero(taken.search.second.rows).tolist() == list(range(1000, 1040))
+    assert "40 rows inside" in taken.search.second.words
+    assert "rows 1000, 1001, 1002, 1003, ..." in taken.search.second.words
+    assert int(taken.dead.rows.sum()) == 160
+
+
+def test_one_cluster_has_no_second() -> None:
+    values = live()
+    values[100:220] = point() + noise(120, 1e-6)
+    assert taken_of(values).search.second is None
+
+
+# --- in words ---
+
+
+def saved(folder: Path, values: Values) -> Path:
+    np.save(folder / "rows.npy", values.astype(np.float32))
+    return folder / "rows.npy"
+
+
+def test_more_than_half_is_said_in_words(deadtokens: Program, tmp_path: Path) -> None:
+    values = live()
+    values[:700] = noise(700, 5e-7)
+    result = deadtokens("census", saved(tmp_path, values), "-o", tmp_path / "out")
+    assert "dead: 700 rows, more than half (700 in the cluster)" in result.out
+    assert "700 of 1,200, more than half" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_undecided_is_never_none(deadtokens: Program, tmp_path: Path) -> None:
+    values = live()
+    values[:8] = point() + noise(8, 0.0006)
+    result = deadtokens("census", saved(tmp_path, values), "-o", tmp_path / "out")
+    assert "dead: undecided: 8 rows inside" in result.out
+    assert "dead: 0" not in result.out
+    assert "Undecided." in (tmp_path / "out" / "report.html").read_text()
+    equal = values.copy()
+    equal[900] = equal[901]
+    result = deadtokens("census", saved(tmp_path, equal))
+    assert "dead: at least 2 rows, and whether others are is undecided: 8 rows" in result.out
+
+
+def test_ordinary_rows_are_not_undecided(deadtokens: Program, tmp_path: Path) -> None:
+    assert "dead: 0 rows (no cluster" in deadtokens("census", saved(tmp_path, live())).out
+
+
+def test_what_is_told_of_quantised_rows_too() -> None:
+    values = live()
+    values[5:8] = 0
+    values[300:303] = noise(3, 5e-5)
+    matrix: Matrix = matrix_of(values)
+    assert int(take_inventory(matrix).dead.rows.sum()) == 6
