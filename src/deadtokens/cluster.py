@@ -34,6 +34,7 @@ from deadtokens.voids import (
 _ROUNDS = 6  # of cutting and centring; two or three settle all but contrived matrices
 _MIDDLE_ROWS = 2048  # evenly spaced, of which the median is taken
 _PROMISING = 2.0  # of a gap in the sketch, for a second cluster to be looked for there
+_SECOND_SETS = 2
 _ROWS_NAMED = 4
 _FIRST_ROWS = 1024  # among which to look for any row
 
@@ -246,21 +247,24 @@ def _others(matrix: Matrix, found: Census, rest: BoolArray, workers: int | None)
         for rows in holes[:1]
         if matrix.values(rows[:1]).any()
     ]
-    return probes + _dense(matrix, rest, workers, least=_PROMISING)
+    return probes + _dense(matrix, rest, workers, second=True)
 
 
 def _dense(
-    matrix: Matrix, among: BoolArray, workers: int | None, least: float = 0.0
+    matrix: Matrix, among: BoolArray, workers: int | None, *, second: bool = False
 ) -> list[_Probe]:
-    """The densest spots among some rows, of gaps in the sketch at least so wide, and the middle."""
+    """The densest spots among some rows, and the middle of all.
+
+    For a second cluster fewer are looked for, and only those are taken that promise one.
+    """
     sketch = sketches(matrix, random_signs(matrix.n_dimensions), WIDTH, workers)
     rows = np.flatnonzero(among & sketch.any(axis=1) & np.isfinite(sketch).all(axis=1))
     probes = [
         _Probe(int(spot.rows[0]), spot.origin, spot.rows, mean_of(matrix, spot.rows))
-        for spot in dense_spots(sketch, rows, workers)
-        if spot.ratio >= least
+        for spot in dense_spots(sketch, rows, workers, most_sets=_SECOND_SETS if second else None)
+        if not second or spot.ratio >= _PROMISING
     ]
-    return probes + ([] if least else _middle(matrix, rows))
+    return probes + ([] if second else _middle(matrix, rows))
 
 
 def _middle(matrix: Matrix, rows: Int64Array) -> list[_Probe]:

@@ -83,13 +83,20 @@ def random_signs(n: int) -> Float32Array:
     return np.asarray(2 * bits - 1, dtype=np.float32)
 
 
-def dense_spots(sketch: Float32Array, rows: Int64Array, workers: int | None = None) -> list[Spot]:
+def dense_spots(
+    sketch: Float32Array,
+    rows: Int64Array,
+    workers: int | None = None,
+    *,
+    most_sets: int | None = None,
+) -> list[Spot]:
     """The most promising places; none where no `MIN_ROWS` rows lie together.
 
     Args:
         sketch: (V, w) sums of all rows.
         rows: (n,) the rows to look among, ascending.
         workers: Threads; all cores by default. The result does not depend on it.
+        most_sets: Sets of sums to try, each a chance to find a place; all by default.
     """
     if most_inside(rows.size) < MIN_ROWS:
         return []
@@ -101,7 +108,7 @@ def dense_spots(sketch: Float32Array, rows: Int64Array, workers: int | None = No
         return []
     with np.errstate(over="ignore"):
         sums = np.clip((sketch[rows] - middle) / np.float32(unit), -_FARTHEST, _FARTHEST)
-    cells = _full_cells(sums, spread / unit, workers)
+    cells = _full_cells(sums, spread / unit, workers, most_sets)
     chunks = [cells[first : first + _AT_ONCE] for first in range(0, len(cells), _AT_ONCE)]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         looks = pool.map(lambda chunk: _look(sums, chunk), chunks)
@@ -126,11 +133,14 @@ class _Cell:
     dropped: int
 
 
-def _full_cells(sums: Float32Array, spread: Float32Array, workers: int | None) -> list[_Cell]:
+def _full_cells(
+    sums: Float32Array, spread: Float32Array, workers: int | None, most_sets: int | None
+) -> list[_Cell]:
     """The fullest cells of every set of sums and size, each set of rows once."""
     generator = np.random.Generator(np.random.PCG64(0))
     varying = np.flatnonzero(spread)
     sets = [varying[first : first + _COLUMNS] for first in range(0, varying.size, _COLUMNS)]
+    sets = sets[:most_sets]
     multipliers = generator.integers(0, 2**64, _COLUMNS, dtype=np.uint64) | np.uint64(1)
     offsets = generator.integers(0, 1 << (1 + _FRACTION), spread.size)
 
