@@ -18,7 +18,7 @@ million points below 2.4e-5. In two dimensions it is 2e-23 and
 
 Beyond the median distance the rows inside are most of all, as in the vocabulary of a model that was
 trained on little text. Rows without structure and a few giants far away leave such gaps as well, so
-that more is asked there (equation 16.5): as many bits of the rows outside; that these are a share
+that more is asked there (equation 16.4): as many bits of the rows outside; that these are a share
 of `MIN_SHARE` at least; that half of them lie `TIGHT` times as far as the last row inside; and that
 the rows inside lie at distances like those of one width of noise, the last within `CONCENTRATED`
 times their median.
@@ -158,7 +158,7 @@ class Void:
 
     @property
     def _lacks_beyond_median(self) -> str:
-        """What more is asked where most rows are inside (equation 16.5)."""
+        """What more is asked where most rows are inside (equation 16.4)."""
         last = max(self.inside, self.resolution)
         if self.n_outside < MIN_SHARE * self.n_rows:
             return f"{MIN_SHARE:.0%} of the rows would have to be outside, where most are inside"

@@ -71,7 +71,7 @@ def distances(
 
 @array_kernel
 def project(values: Float32Array, signs: Float32Array, sketch: Float32Array) -> None:
-    """Random projections (equation 16.4): the columns, with random signs, dealt round to w sums.
+    """Random projections (equation 16.5): the columns, with random signs, dealt round to w sums.
 
     O(m d) time, O(w) memory.
 
