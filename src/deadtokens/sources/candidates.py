@@ -1,0 +1,211 @@
+"""Tensors that can hold token vectors, and what speaks for and against each.
+
+Names, shapes and what stands beside the tensors are looked at; no tensor is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from deadtokens.files import StoredTensor
+from deadtokens.sources.evidence import Told, fits
+from deadtokens.sources.matrix import matrix_format
+from deadtokens.sources.names import DRAFT, NameSays, Role, name_says
+
+
+class Fit(IntEnum):
+    """How a matrix's rows agree with the size of the vocabulary; less is better."""
+
+    EXACT = 0
+    PADDED = 1
+    UNKNOWN = 2
+    OFF = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that can hold token vectors, and what is known of it.
+
+    Attributes:
+        tensor: The tensor.
+        role: The matrix that it is, by its name.
+        says: What its name says.
+        fit: How its rows agree with the size of the vocabulary.
+        transposed: Whether tokens are its columns.
+        findings: What speaks for and against it, in words.
+    """
+
+    tensor: StoredTensor
+    role: Role
+    says: NameSays = field(default=NameSays("other"), repr=False)
+    fit: Fit = Fit.UNKNOWN
+    transposed: bool = False
+    findings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Its tokens, if it holds token vectors."""
+        return self.tensor.shape[1 if self.transposed else 0]
+
+    @property
+    def columns(self) -> int:
+        """The length of its vectors."""
+        return self.tensor.shape[0 if self.transposed else 1]
+
+    @property
+    def readable(self) -> bool:
+        """Whether its type is one that can be read."""
+        return matrix_format(self.tensor) is not None
+
+    @property
+    def order(self) -> tuple[bool, bool, int]:
+        """Candidates of a role in order of preference."""
+        return self.fit is Fit.OFF, self.says.layered, self.says.rank
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a matrix's shape is held against.
+
+    Attributes:
+        vocabulary: Sizes of the vocabulary, by where each is stated.
+        columns: Lengths of its vectors, likewise.
+    """
+
+    vocabulary: Mapping[str, int]
+    columns: Mapping[str, int]
+
+    def fit(self, rows: int) -> Fit:
+        """How so many rows agree with the vocabulary."""
+        if not self.vocabulary:
+            return Fit.UNKNOWN
+        if rows in self.vocabulary.values():
+            return Fit.EXACT
+        padded = any(fits(rows, size) for size in self.vocabulary.values())
+        return Fit.PADDED if padded else Fit.OFF
+
+    def nearest(self, rows: int) -> str:
+        """The size nearest to so many rows, and where it is stated."""
+        where, size = min(self.vocabulary.items(), key=lambda item: abs(item[1] - rows))
+        return f"{size:,} ({where})"
+
+
+def sizes_told(told: Told) -> Sizes:
+    """The sizes that a model's config states."""
+    return Sizes(
+        {f"{key} of {told.name}": size for key, size in (told.vocabulary or {}).items()},
+        {f"{key} of {told.name}": size for key, size in (told.columns or {}).items()},
+    )
+
+
+def sizes_of(matrix: Candidate) -> Sizes:
+    """The sizes of another matrix."""
+    name = matrix.tensor.name
+    return Sizes({f"rows of {name}": matrix.rows}, {f"columns of {name}": matrix.columns})
+
+
+def assess(tensor: StoredTensor, sizes: Sizes) -> Candidate:
+    """A matrix as a candidate, held against those sizes."""
+    says = name_says(tensor.name)
+    transposed = _is_transposed(tensor, says, sizes)
+    rows, columns = tensor.shape[::-1] if transposed else tensor.shape
+    readable = matrix_format(tensor) is not None
+    fit = sizes.fit(rows) if readable else Fit.UNKNOWN
+    found = Candidate(tensor, "other" if says.kind else says.role, says, fit, transposed)
+    return replace(found, findings=tuple(_findings(found, sizes, columns)))
+
+
+def _is_transposed(tensor: StoredTensor, says: NameSays, sizes: Sizes) -> bool:
+    """Whether tokens are the columns, as in dense layers of Flax, Keras and TransformerLens."""
+    rows, columns = tensor.shape
+    if says.kind or says.role == "input" or matrix_format(tensor) is None or rows == columns:
+        return False
+    if sizes.vocabulary:
+        of_vectors = rows in sizes.columns.values() if sizes.columns else rows < columns
+        return of_vectors and sizes.fit(rows) is Fit.OFF and sizes.fit(columns) is not Fit.OFF
+    dense = re.search(r"kernel(:0)?$|\bW_U$", tensor.name) is not None
+    return says.role == "output" and dense and rows < columns
+
+
+def _findings(found: Candidate, sizes: Sizes, columns: int) -> list[str]:
+    says = found.says
+    words = []
+    if says.role != "other":
+        words.append(f"called like an {says.role} matrix")
+    if says.kind:
+        words.append(f"called like {says.kind}")
+    elif says.layered and says.role != "other":
+        words.append("in a numbered layer")
+    if not found.readable:
+        return [*words, f"of type {found.tensor.dtype[:40]}, which is not read"]
+    if found.transposed:
+        words.append("stored transposed: tokens are its columns")
+    if found.fit is Fit.EXACT:
+        words.append(f"its rows are the vocabulary: {sizes.nearest(found.rows)}")
+    elif found.fit is Fit.PADDED:
+        words.append(f"a few rows more than the vocabulary: {sizes.nearest(found.rows)}")
+    elif found.fit is Fit.OFF:
+        words.append(f"{found.rows:,} rows against a vocabulary of {sizes.nearest(found.rows)}")
+    if sizes.columns:
+        said = [key for key, size in sizes.columns.items() if size == columns]
+        words.append(
+            f"as many columns as {said[0]}" if said else f"{columns:,} columns agree with none of "
+            + ", ".join(f"{key} ({size:,})" for key, size in list(sizes.columns.items())[:3])
+        )  # fmt: skip
+    return words
+
+
+def is_projection(found: Candidate, sizes: Sizes) -> bool:
+    """Whether a matrix called like an output matrix has too few rows to be one."""
+    if found.fit is not Fit.OFF:
+        return False
+    smallest = min(sizes.vocabulary.values())
+    square = found.rows == found.columns
+    return found.rows < smallest and (
+        square or found.rows * 20 < smallest or (found.says.weak and found.rows * 2 < smallest)
+    )
+
+
+# --- matrices that are there, and cannot be read as one ---
+
+_PACKED = re.compile(
+    r"(?P<layer>.+)\.(qweight|q_weight|weight_packed|packed_weight|W_q|trellis"
+    r"|weight\.(absmax|_data|quant_state\..*))"
+)
+
+
+def packed_heads(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, Role]]:
+    """Tensors that hold an input or output matrix packed by a quantiser, and which it is."""
+    found = []
+    for name in tensors:
+        if match := _PACKED.fullmatch(name):
+            says = name_says(f"{match['layer']}.weight")
+            if says.role != "other" and not says.kind and not says.layered:
+                found.append((name, says.role))
+    return found
+
+
+def empty_matrices(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, Role]]:
+    """Tensors called like an input or output matrix that hold no number, and which it is."""
+    return [
+        (name, says.role)
+        for name, tensor in tensors.items()
+        if 0 in tensor.shape
+        and (says := name_says(name)).role != "other"
+        and not says.kind
+    ]
+
+
+def of_draft(tensors: Mapping[str, StoredTensor], told: Told, name: str) -> bool:
+    """Whether a matrix is a draft model's or a draft head's."""
+    if told.draft or name_says(name).kind == DRAFT:
+        return True
+    if any(other.rpartition(".")[2] in ("d2t", "t2d") for other in tensors):
+        return True
+    layer = re.match(r"(.*\.)?\d+\.", name)
+    return layer is not None and any(
+        other.startswith(layer[0]) and name_says(other).kind == DRAFT for other in tensors
+    )
