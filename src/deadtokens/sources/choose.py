@@ -16,7 +16,7 @@ from deadtokens.files import StoredTensor
 from deadtokens.sources.candidates import Candidate, Fit
 from deadtokens.sources.doubts import (
     doubts_of,
-    has,
+    is_adapter,
     kinds,
     listing,
     none_there,
@@ -24,7 +24,7 @@ from deadtokens.sources.doubts import (
     several,
     shape_of,
 )
-from deadtokens.sources.names import COPY, DRAFT, GGUF_INPUT, LORA, MEDIA
+from deadtokens.sources.names import COPY, DRAFT, GGUF_INPUT, LORA, MEDIA, SINGLE
 from deadtokens.sources.weighing import Weighed
 
 _OF_ANOTHER_PART = (DRAFT, MEDIA, COPY)
@@ -176,7 +176,7 @@ def _input(weighed: Weighed, found: Candidate, where: object) -> Choice:
 
 def _why_input(weighed: Weighed) -> str:
     told = weighed.told
-    if told.adapter or has(weighed, LORA):
+    if is_adapter(weighed):
         return "the input matrix, by its name, as an adapter holds it"
     if weighed.by_shape:
         return "the input matrix, by its name"
@@ -204,8 +204,11 @@ def _without_a_name(weighed: Weighed, where: object) -> Choice:
             found = _only(_best(parts), where)
             reason = f"called like an {role} matrix, and the only kind of one there"
             return _choice(weighed, found, reason, doubts_of(weighed, found))
-    if len(others) == 1 and plain:
-        return _choice(weighed, others[0], "the only matrix there", doubts_of(weighed, others[0]))
+    if len(others) == 1 and others[0].says.kind not in (LORA, SINGLE) and not weighed.told.adapter:
+        doubts = doubts_of(weighed, others[0])
+        if doubts and weighed.told.shard:
+            doubts.append(f"this is {weighed.told.shard} without a token matrix: give the folder")
+        return _choice(weighed, others[0], "the only matrix there", doubts)
     if len(plain) == 1 and plain[0].rows >= _TOWERS * plain[0].columns:
         name = plain[0].tensor.name
         doubt = f"nothing says what {name} is; all other matrices are {kinds(weighed)}"

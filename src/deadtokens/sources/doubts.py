@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.sources.candidates import Candidate, Fit, Sizes, of_draft
-from deadtokens.sources.names import DRAFT, LAYER, LORA, SINGLE
+from deadtokens.sources.names import DRAFT, LAYER, LORA, SINGLE, layer_name
 from deadtokens.sources.weighing import Weighed
 
 
@@ -34,7 +34,14 @@ def doubts_of(weighed: Weighed, found: Candidate) -> list[str]:
                 f"{name} has {found.columns:,} columns, and vectors have {min(whole):,}: it may be "
                 "one part of a model-parallel checkpoint, which has to be merged first"
             )
-    factors = [n for n in weighed.tensors if is_factor_of(n, name)]
+    pair = (weighed.outputs, weighed.inputs)
+    if all(len(side) == 1 and side[0].readable for side in pair) and weighed.pair is None:
+        other = pair[0][0] if found in weighed.inputs else pair[1][0]
+        doubts.append(
+            f"{name} has {found.rows:,} rows and {other.tensor.name} {other.rows:,}: they are not "
+            "of one vocabulary"
+        )
+    factors = [n for n in weighed.tensors if _is_factor_of(n, name)]
     if factors:
         doubts.append(
             f"LoRA factors of {name} are there too and are not added to it: merge them first"
@@ -42,10 +49,10 @@ def doubts_of(weighed: Weighed, found: Candidate) -> list[str]:
     return doubts
 
 
-def is_factor_of(other: str, name: str) -> bool:
+def _is_factor_of(other: str, name: str) -> bool:
     """Whether a tensor is a LoRA factor of the layer that another is the weights of."""
-    layer = name.removesuffix(".weight").removesuffix(".base_layer")
-    return "lora_" in other and other.startswith(f"{layer}.")
+    before, lora, _ = other.partition("lora_")
+    return lora != "" and f"{layer_name(before)[0]}.".startswith(f"{layer_name(name)[0]}.")
 
 
 def _off(found: Candidate, sizes: Sizes) -> str:
@@ -63,11 +70,16 @@ def notes_of(weighed: Weighed, found: Candidate) -> list[str]:
         "rows for one"
         for c in weighed.projections
     ]
-    if weighed.told.adapter or has(weighed, LORA):
+    if is_adapter(weighed):
         notes.append("this is an adapter: what it does not hold is in its base model")
     if found.fit is Fit.PADDED and weighed.told.vocabulary:
         notes.append(f"{found.rows:,} rows, a few more than {weighed.sizes.nearest(found.rows)}")
     return notes
+
+
+def is_adapter(weighed: Weighed) -> bool:
+    """Whether the source is an adapter of a model, and not a model with adapters in it."""
+    return weighed.told.adapter or (has(weighed, LORA) and not has(weighed, LAYER))
 
 
 def has(weighed: Weighed, kind: str) -> bool:
@@ -110,7 +122,7 @@ def none_there(weighed: Weighed, where: object) -> SourceError:
             where=where,
             remedy=f"merge it into its base model; --tensor {name} reads the changes",
         )
-    if weighed.told.adapter or has(weighed, LORA):
+    if is_adapter(weighed):
         return SourceError(
             f"an adapter without token matrices: it holds {kinds(weighed)}",
             where=where,

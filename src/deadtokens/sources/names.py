@@ -70,6 +70,7 @@ _KINDS: dict[str, str] = {
     "a table of positions or kinds": r"(^|[._])pos(itions?)?([._\d]|$)|(^|[._])wpe([._]|$)"
     r"|(?<!com)position|token_type|segment|lang_emb|rel_emb|rel_pos|rotary|relative_attention"
     r"|alibi|(^|\.)w_pos$",
+    "a normalisation's": r"norm([._\d]|$)|(^|[._])ln([._\d]|$)",
     "a router": r"(^|[._])router|(^|\.)(gate|gating)(\.|$)",
     "a classifier's": r"(^|\.)(score|classifier|classification_head|pooler|qa_outputs|v_head"
     r"|value_head|reward_head|seq_relationship|cls\.output|regression_head)(\.|$)",
@@ -113,7 +114,7 @@ class NameSays:
 def name_says(name: str) -> NameSays:
     """What a tensor's name says, whichever framework gave it."""
     dotted = name.replace("/", ".").removesuffix(":0")
-    layer, ended = _layer_name(dotted)
+    layer, ended = layer_name(dotted)
     role, rank, listed = _role(layer, ended)
     kind = next((kind for kind, words in _PATTERNS if words.search(dotted)), "")
     layered = _NUMBERED.search(layer.lower().removesuffix(listed)) is not None
@@ -130,7 +131,7 @@ def name_says(name: str) -> NameSays:
     return NameSays(role, rank, listed in WEAK, kind, layered, like)
 
 
-def _layer_name(dotted: str) -> tuple[str, bool]:
+def layer_name(dotted: str) -> tuple[str, bool]:
     """The name of the layer whose weights a tensor is, and whether something said "weights"."""
     parts = [part for part in dotted.split(".") if part not in _WRAPPERS]
     if len(parts) > 1 and parts[0] == "0":  # the first of a pipeline: the transformer itself

@@ -161,7 +161,7 @@ def _by_shape(
     ]
     plain = [c for c in same if not c.says.kind]
     if not plain and told.tied is False:  # one there has to be, and some models number all layers
-        plain = [c for c in same if c.says.kind == LAYER]
+        plain = [c for c in same if c.says.kind == LAYER and "output" in c.says.like]
     like = [c for c in plain if "output" in c.says.like] or plain
     return [c for c in like if "output" in c.says.like or told.tied is not True]
 
