@@ -54,7 +54,7 @@ def write_inventory(folder: Path, taken: Inventory, untied: Untied | None) -> li
             (folder / name).unlink(missing_ok=True)
     search = taken.search
     masks = {"cluster": search.rows, "zero": search.zero, "dead": taken.dead.rows}
-    dead, named = dead_tokens(taken, untied), named_tokens(taken)
+    dead, named = dead_tokens(taken, untied), named_tokens(taken, untied)
     written = [
         *_write_groups(folder, taken.matrix, taken.census, masks),
         _write_records(folder / "tokens.csv", DeadToken, dead),

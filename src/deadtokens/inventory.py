@@ -69,6 +69,7 @@ def take_inventory(
     Raises:
         SourceError: The tokenizer cannot be read.
     """
+    matrix = _beside_the_other(matrix)
     with ThreadPoolExecutor(1) as beside:
         # Most of labelling is done outside the interpreter's lock.
         labelling = None if labels else beside.submit(label_rows, matrix)
@@ -79,6 +80,18 @@ def take_inventory(
         merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
         labels = labelling.result() if labelling else labels
     return Inventory(matrix, found, raw, search, dead_rows(matrix, found, search), merged, labels)
+
+
+def _beside_the_other(matrix: Matrix) -> Matrix:
+    """The matrix, with what comparing it with the model's other one says."""
+    if matrix.model is None or matrix.tensor not in (matrix.model.weighed.pair or ()):
+        return matrix
+    warnings, notes = matrix.model.said_of_both()
+    return replace(
+        matrix,
+        warnings=tuple(dict.fromkeys((*matrix.warnings, *warnings))),
+        notes=tuple(dict.fromkeys((*matrix.notes, *notes))),
+    )
 
 
 @dataclass(frozen=True)
@@ -137,19 +150,23 @@ def take_both(taken: Inventory, *, transfer: bool = False, workers: int | None =
         workers: Threads; all cores by default.
     """
     model, own = taken.matrix.model, taken.matrix.tensor
-    names = model.both_names() if model else ()
-    if model is None or own not in names:
+    pair = model.weighed.pair if model else None
+    if model is None or pair is None or own not in pair:
         return Both()
-    other = names[1 - names.index(own)]
+    other = pair[1 - pair.index(own)]
     if model.remote and not transfer:
+        if model.tied:
+            return Both()
         return Both(unread=f"{other} was not transferred: add --both")
+    if model.equal:
+        return Both()
     try:
         matrix = replace(model.matrix(other), tokenizer=taken.matrix.tokenizer)
     except SourceError as error:
         return Both(unread=str(error))
     labels = taken.labels if matrix.n_rows == taken.matrix.n_rows else None
-    pair = taken, take_inventory(matrix, labels=labels, workers=workers)
-    return Both(Untied(*(pair if own == names[0] else reversed(pair))))
+    two = taken, take_inventory(matrix, labels=labels, workers=workers)
+    return Both(Untied(*(two if own == pair[0] else reversed(two))))
 
 
 @dataclass(frozen=True)
@@ -257,9 +274,11 @@ class NamedToken:
         row: The row.
         token: Its text.
         label: ``"special"``, ``"reserved"`` or ``"added"``.
-        untrained: Whether its row is dead.
+        untrained: Whether its row is dead, in either matrix where there are two.
         evidence: Why, in words.
         norm: Euclidean norm of its vector.
+        dead_in: Of the untied matrices, those it is dead in: ``"input"``, ``"output"``,
+            ``"both"``; ``"only"`` where there is one matrix; empty if it is not dead.
     """
 
     row: int
@@ -268,30 +287,70 @@ class NamedToken:
     untrained: bool
     evidence: str
     norm: float
+    dead_in: MatrixName | Literal[""] = ""
 
 
-def named_tokens(taken: Inventory) -> list[NamedToken]:
-    """The special, reserved and added tokens: which are untrained, and the evidence."""
+def named_tokens(taken: Inventory, untied: Untied | None = None) -> list[NamedToken]:
+    """The special, reserved and added tokens: which are untrained, and the evidence.
+
+    With ``untied``, those whose row is dead in either matrix are untrained. The evidence is that of
+    the matrices where it is dead. The norm is that of the matrix of ``taken``, unless the row is
+    dead in the other one only.
+    """
     labels = taken.labels
     if labels is None:
         return []
     rows = np.flatnonzero(np.isin(labels.labels, [LABELS.index(name) for name in NAMED]))
-    norms = row_norms(taken.matrix, rows)
-    groups = taken.census.groups
-    return [
-        NamedToken(
-            row=row,
-            token=labels.texts[row],
-            label=labels.label_of(row),
-            untrained=bool(taken.dead.rows[row]),
-            evidence=_evidence_words(taken, row, int(groups[row])),
-            norm=float(norm),
+    told = [_named_evidence(taken, untied, row) for row in rows.tolist()]
+    norms = _norms_where_dead(taken, untied, rows, [dead_in for dead_in, _ in told])
+    found = []
+    for row, norm, (dead_in, evidence) in zip(rows.tolist(), norms, told, strict=True):
+        found.append(
+            NamedToken(
+                row=row,
+                token=labels.texts[row],
+                label=labels.label_of(row),
+                untrained=dead_in != "",
+                evidence=evidence,
+                norm=float(norm),
+                dead_in=dead_in,
+            )
         )
-        for row, norm in zip(rows.tolist(), norms, strict=True)
-    ]
+    return found
 
 
-def _evidence_words(taken: Inventory, row: int, group: int) -> str:
+def _norms_where_dead(
+    taken: Inventory, untied: Untied | None, rows: Int64Array, dead_in: list[str]
+) -> Float64Array:
+    """Norms of rows in the matrix of ``taken``, or in the other where they are dead there only."""
+    norms = row_norms(taken.matrix, rows)
+    if untied is not None:
+        own, other = ("input", untied.written) if taken is untied.read else ("output", untied.read)
+        elsewhere = np.array([name not in ("", "both", own) for name in dead_in], dtype=np.bool_)
+        norms[elsewhere] = row_norms(other.matrix, rows[elsewhere])
+    return norms
+
+
+def _named_evidence(
+    taken: Inventory, untied: Untied | None, row: int
+) -> tuple[MatrixName | Literal[""], str]:
+    """In which matrices a row is dead, and the evidence in words."""
+    if untied is None:
+        return ("only" if taken.dead.rows[row] else ""), _evidence_words(taken, row)
+    sides: tuple[tuple[MatrixName, Inventory], ...] = (
+        ("input", untied.read),
+        ("output", untied.written),
+    )
+    dead = [(name, side) for name, side in sides
+            if row < side.matrix.n_rows and side.dead.rows[row]]  # fmt: skip
+    if not dead:
+        return "", _evidence_words(taken, row)
+    words = "; ".join(f"in the {name}: {_evidence_words(side, row)}" for name, side in dead)
+    return ("both" if len(dead) > 1 else dead[0][0]), words
+
+
+def _evidence_words(taken: Inventory, row: int) -> str:
+    group = int(taken.census.groups[row])
     if taken.census.first[row] == NOT_FINITE:
         return "its row holds NaN or an infinity"
     if taken.search.zero[row]:

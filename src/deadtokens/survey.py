@@ -234,7 +234,7 @@ def _take(source: str, place: str, known: frozenset[str]) -> _Taken:
 def _line(source: str, taken: Inventory) -> Surveyed:
     matrix, found, labels = taken.matrix, taken.census, taken.labels
     untied = take_both(taken).untied
-    named = named_tokens(taken) if labels else []
+    named = named_tokens(taken, untied) if labels else []
     counts = labels.label_counts() if labels else {}
     return Surveyed(
         source=source,
@@ -259,6 +259,8 @@ def _line(source: str, taken: Inventory) -> Surveyed:
 def _tied(model: Model | None) -> bool | None:
     if model is None:
         return None
+    if not model.remote and model.equal is not None:
+        return model.equal
     return False if model.both_names() else model.tied
 
 

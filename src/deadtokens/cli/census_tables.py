@@ -40,7 +40,7 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
         return
     labels_table(taken.labels, taken.dead.rows)
     _texts_line(taken.labels, taken.dead.rows)
-    named_table(named_tokens(taken))
+    named_table(named_tokens(taken, both.untied))
 
 
 def census_line(found: Census) -> None:
@@ -157,15 +157,20 @@ def named_table(named: Sequence[NamedToken]) -> None:
     if not named:
         return
     untrained = [token for token in named if token.untrained]
+    share = f"all {len(named):,}" if len(untrained) == len(named) else (
+        f"{len(untrained):,} of {len(named):,}"
+    )
     line(
-        f"{len(untrained):,} of {len(named):,} special, reserved and added tokens are shown to be "
-        "untrained" + (":" if untrained else "")
+        f"{share} special, reserved and added tokens are shown to be untrained"
+        + (":" if untrained else "")
     )
     if not untrained:
         return
-    table = new_table("row", "token", "label", "norm", "evidence")
+    two = any(token.dead_in != "only" for token in untrained)
+    table = new_table("row", "token", "label", "norm", *(["dead in"] if two else []), "evidence")
     for token in untrained[:_NAMED_SHOWN]:
-        cells = (str(token.row), quoted(token.token), token.label, f"{token.norm:.5g}")
+        cells = [str(token.row), quoted(token.token), token.label, f"{token.norm:.5g}"]
+        cells += [str(token.dead_in)] if two else []
         table.add_row(*map(text_cell, (*cells, token.evidence)))
     print_table(table)
     where = ": all of them in special.csv (-o DIR)"

@@ -64,7 +64,7 @@ def census(
     both = take_both(taken, transfer=transfer_both)
     kept = keep_map(taken, both) if export_keep is not None else None
     if json:
-        facts = inventory_facts(taken, both.untied, named_tokens(taken))
+        facts = inventory_facts(taken, both.untied, named_tokens(taken, both.untied))
         if kept is not None:
             facts["keep"] = {"kept": kept.kept.size, "bytes_saved": kept.bytes_saved}
             facts["keep"]["caveats"] = list(kept.caveats)

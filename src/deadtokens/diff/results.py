@@ -173,6 +173,11 @@ class Diff(Shown):
         return plain(f"<Diff of {self.a.source} and {self.b.source}: {said}>")
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where the evidence for either matrix conflicts or is thin, a sentence each."""
+        return tuple(dict.fromkeys(self.a.warnings + self.b.warnings))
+
+    @property
     def n_common(self) -> int:
         """Rows that both have."""
         return min(self.a.n_rows, self.b.n_rows)

@@ -58,17 +58,31 @@ def census_page(findings: CensusFindings) -> Page:
 def _opening(findings: CensusFindings) -> Opening:
     facts = findings.facts
     dead, rows = _number(facts, "n_dead"), _number(facts, "n_rows")
+    elsewhere = 0 if dead else _dead_in_the_other(facts)
     return Opening(
         title=str(facts.get("source") or ""),
         question="Which tokens are dead?",
-        answer=f"{dead:,} of {rows:,}" if dead else "None found",
-        mood="no" if dead else "yes",
+        answer=_answer(dead, elsewhere, rows),
+        mood="no" if dead or elsewhere else "yes",
         headline=typeset(_headline(facts)),
         sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
         cards=tuple(_cards(findings)),
         story="",
         warnings=tuple(map(typeset, texts(facts, "warnings"))),
     )
+
+
+def _dead_in_the_other(facts: Mapping[str, Any]) -> int:
+    """Dead rows of the two matrices together, where there are two."""
+    dead_in = facts.get("dead_in")
+    counts = dead_in.values() if isinstance(dead_in, dict) else ()
+    return sum(n for n in counts if isinstance(n, int))
+
+
+def _answer(dead: int, elsewhere: int, rows: int) -> str:
+    if elsewhere:
+        return f"{elsewhere:,} in the other matrix"
+    return f"{dead:,} of {rows:,}" if dead else "None found"
 
 
 def _headline(facts: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from deadtokens.sources.matrix import (
     matrix_codes,
 )
 from deadtokens.sources.model import Model
+from deadtokens.sources.pairs import like_with_like, roles_compared
 from deadtokens.sources.repository import HUB_PREFIX
 
 __all__ = [
@@ -37,8 +38,10 @@ __all__ = [
     "Quantised",
     "TokenizerSource",
     "inspect",
+    "like_with_like",
     "open_matrix",
     "open_model",
+    "roles_compared",
 ]
 
 
