@@ -107,9 +107,19 @@ def sizes_of(matrix: Candidate) -> Sizes:
     return Sizes({f"rows of {name}": matrix.rows}, {f"columns of {name}": matrix.columns})
 
 
-def assess(tensor: StoredTensor, sizes: Sizes) -> Candidate:
-    """A matrix as a candidate, held against those sizes."""
+def assess(
+    tensor: StoredTensor, sizes: Sizes, drafts: frozenset[str] = frozenset()
+) -> Candidate:
+    """A matrix as a candidate, held against those sizes.
+
+    Args:
+        tensor: The matrix.
+        sizes: The sizes.
+        drafts: The numbered layers that are draft heads, as `draft_layers` finds them.
+    """
     says = name_says(tensor.name)
+    if says.layered and _numbered_layer(tensor.name) in drafts:
+        says = replace(says, kind=DRAFT)
     transposed = _is_transposed(tensor, says, sizes)
     rows, columns = tensor.shape[::-1] if transposed else tensor.shape
     readable = matrix_format(tensor) is not None
@@ -199,13 +209,18 @@ def empty_matrices(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, Role]
     ]
 
 
-def of_draft(tensors: Mapping[str, StoredTensor], told: Told, name: str) -> bool:
+def draft_layers(tensors: Mapping[str, StoredTensor]) -> frozenset[str]:
+    """The numbered layers of which a tensor is called like a draft head's."""
+    names = (name for name in tensors if name_says(name).kind == DRAFT)
+    return frozenset(map(_numbered_layer, names)) - {""}
+
+
+def _numbered_layer(name: str) -> str:
+    match = re.match(r"(.*\.)?\d+\.", name)
+    return match[0] if match else ""
+
+
+def of_draft(tensors: Mapping[str, StoredTensor], told: Told, found: Candidate) -> bool:
     """Whether a matrix is a draft model's or a draft head's."""
-    if told.draft or name_says(name).kind == DRAFT:
-        return True
-    if any(other.rpartition(".")[2] in ("d2t", "t2d") for other in tensors):
-        return True
-    layer = re.match(r"(.*\.)?\d+\.", name)
-    return layer is not None and any(
-        other.startswith(layer[0]) and name_says(other).kind == DRAFT for other in tensors
-    )
+    by_name = any(other.rpartition(".")[2] in ("d2t", "t2d") for other in tensors)
+    return told.draft or by_name or found.says.kind == DRAFT

@@ -25,7 +25,7 @@ from deadtokens.sources.doubts import (
     shape_of,
 )
 from deadtokens.sources.names import COPY, DRAFT, GGUF_INPUT, LORA, MEDIA, SINGLE
-from deadtokens.sources.weighing import Weighed
+from deadtokens.sources.weighing import Weighed, best
 
 _OF_ANOTHER_PART = (DRAFT, MEDIA, COPY)
 _TOWERS = 4  # rows to a column, of a matrix that is taken for its shape alone
@@ -104,6 +104,8 @@ def _named_by_the_user(weighed: Weighed, where: object, wanted: str) -> Choice:
         found = weighed.of(wanted)
         part = weighed.told.part
         warnings = [f"this is {part}: {wanted} holds some rows or columns only"] if part else []
+        if found is not None and found.role != "other":
+            warnings += doubts_of(weighed, found)
         return Choice(
             weighed.tensors[wanted],
             "named by --tensor" + (", read transposed" if found and found.transposed else ""),
@@ -201,7 +203,7 @@ def _without_a_name(weighed: Weighed, where: object) -> Choice:
     for role in ("output", "input"):
         parts = [c for c in others if c.says.role == role and c.says.kind in _OF_ANOTHER_PART]
         if parts:
-            found = _only(_best(parts), where)
+            found = _only(best(parts), where)
             reason = f"called like an {role} matrix, and the only kind of one there"
             return _choice(weighed, found, reason, doubts_of(weighed, found))
     if len(others) == 1 and others[0].says.kind not in (LORA, SINGLE) and not weighed.told.adapter:
@@ -216,6 +218,9 @@ def _without_a_name(weighed: Weighed, where: object) -> Choice:
         return _choice(weighed, plain[0], reason, [doubt, *doubts_of(weighed, plain[0])])
     if plain:
         raise several(plain, where)
+    matrices = [t for t in weighed.tensors.values() if len(t.shape) == 2]
+    if len(matrices) == 1 and matrices[0].name not in [c.tensor.name for c in others]:
+        return Choice(matrices[0], "the only matrix there")  # which is refused for what it is
     raise none_there(weighed, where)
 
 

@@ -18,7 +18,7 @@ def doubts_of(weighed: Weighed, found: Candidate) -> list[str]:
     doubts = []
     if found.says.kind and found.says.kind != DRAFT:
         doubts.append(f"{name} is called like {found.says.kind}: it may hold no vocabulary of text")
-    if of_draft(weighed.tensors, weighed.told, name):
+    if of_draft(weighed.tensors, weighed.told, found):
         doubts.append(
             f"{name} is a draft model's: its rows need not be the tokens of the main model"
         )
@@ -128,11 +128,17 @@ def none_there(weighed: Weighed, where: object) -> SourceError:
             where=where,
             remedy="merge it into its base model, or give the base model",
         )
-    what = f"this is {weighed.told.shard} and" if weighed.told.shard else "the source"
+    if weighed.told.draft:
+        return SourceError(
+            f"no token matrix there: these are the heads of a draft model, {kinds(weighed)}",
+            where=where,
+            remedy=f"give the main model; --tensor {first} reads one of them",
+        )
+    what = f"this is {weighed.told.shard} and what" if weighed.told.shard else "what"
     layers = has(weighed, LAYER)
     whole = "give the folder with all shards, or the index; " if layers else ""
     return SourceError(
-        f"no token matrix there: {what} holds {kinds(weighed)}, by their names",
+        f"no token matrix there: {what} is there is, by its name, {kinds(weighed)}",
         where=where,
         remedy=f"{whole}if one of them is it, name it: --tensor {first}",
     )

@@ -120,7 +120,7 @@ def told_by(config: Mapping[str, Any]) -> Told:
         vocabulary,
         columns,
         _ties(facts),
-        draft=_DRAFT_MODELS.search(named) is not None,
+        draft=_DRAFT_MODELS.search(named) is not None or "medusa_num_heads" in config,
     )
 
 

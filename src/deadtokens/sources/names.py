@@ -25,7 +25,7 @@ _OUTPUT_NAMES = (
     "output_head output_proj language_model_head mlm_head.decoder mlm_head "
     "lm_predictions.lm_head.decoder emb_out logits logits_dense logits_proj logits_projection "
     "logits_linear logit_projection token_logits vocab_proj vocab_projection vocab_head softmax "
-    "final_proj fc_out readout unembed.w_u w_u token_unembedding unembed_tokens tgt_word_prj "
+    "final_proj fc_out readout unembed.w_u w_u decoder_ff_logit_out_w token_unembedding unembed_tokens tgt_word_prj "
     "decoder"
 ).split()
 _INPUT_NAMES = (
@@ -34,8 +34,8 @@ _INPUT_NAMES = (
     "embedding embeddings token_embd tok_embedding tok_emb token_emb token_embed token_embeds "
     "tokens_embed token_embedder embedder input_embeddings input_embedding input_embeds "
     "input_embeds_layer embed_text_tokens embed_token word_emb word_embed embed_words vocab_embed "
-    "vocab_embedding vocab_embeddings embed.w_e w_e tgt_word_emb trg_word_emb emb_luts.0 "
-    "embedding_table text_embeddings shared_embedding"
+    "vocab_embedding vocab_embeddings embed.w_e w_e wemb decoder_wemb tgt_word_emb trg_word_emb emb_luts.0 "
+    "embedding_table text_embedding text_embeddings shared_embedding"
 ).split()
 _RANKS: dict[str, tuple[Role, int]] = {
     **{name: ("input", rank) for rank, name in enumerate(_INPUT_NAMES)},
@@ -56,7 +56,7 @@ LORA, SINGLE, DRAFT, LAYER = (
     "a draft head's",
     "a layer's",
 )
-COPY, MEDIA = "the base model's copy in an adapter", "of an image, audio or other part"
+COPY, MEDIA = "the base model's copy in an adapter", "part of an image or audio model"
 # Parts that hold no vocabulary of text, by words in their names; the first that holds.
 _KINDS: dict[str, str] = {
     LORA: r"lora_|lora\.(up|down)|(^|\.)(lokr|loha|hada|oft|boft|vera)_|ia3_",
@@ -64,7 +64,7 @@ _KINDS: dict[str, str] = {
     "an adapter's prompt": r"prompt_embeddings|prompt_encoder|prefix_encoder|soft_prompt",
     COPY: r"original_module",
     DRAFT: r"(^|[._])(mtp|medusa|eagle|draft|speculator|nextn)([._\d]|$)|shared_head|eh_proj",
-    MEDIA: r"codec|audio|speech|vision|visual|image|pixel|patch|video|talker|token2wav|depformer"
+    MEDIA: r"codec|audio|speech|vision(?!_?lang)|visual|image|pixel|patch|video|talker|token2wav|depformer"
     r"|depth_decoder|code_predictor|codebook|(^|[._])vq[._]|quantizer|per_layer|value_embed"
     r"|ngram|bigram|time_emb|timestep",
     "a table of positions or kinds": r"(^|[._])pos(itions?)?([._\d]|$)|(^|[._])wpe([._]|$)"
@@ -117,7 +117,8 @@ def name_says(name: str) -> NameSays:
     layer, ended = layer_name(dotted)
     role, rank, listed = _role(layer, ended)
     kind = next((kind for kind, words in _PATTERNS if words.search(dotted)), "")
-    layered = _NUMBERED.search(layer.lower().removesuffix(listed)) is not None
+    before = layer.lower().removesuffix(listed) if listed else f"{layer}."
+    layered = "." in layer and _NUMBERED.search(before) is not None
     if layered and listed in WEAK:
         role = "other"
     if layered and role == "other" and not kind:
@@ -134,7 +135,7 @@ def name_says(name: str) -> NameSays:
 def layer_name(dotted: str) -> tuple[str, bool]:
     """The name of the layer whose weights a tensor is, and whether something said "weights"."""
     parts = [part for part in dotted.split(".") if part not in _WRAPPERS]
-    if len(parts) > 1 and parts[0] == "0":  # the first of a pipeline: the transformer itself
+    if len(parts) > 1 and parts[0] == "0" and not parts[1].isdigit():  # the first of a pipeline: the transformer itself
         del parts[0]
     if len(parts) > 2 and parts[-1].isdigit() and parts[-2] == "vars":
         parts.pop()

@@ -12,6 +12,7 @@ from deadtokens.sources.candidates import (
     Fit,
     Sizes,
     assess,
+    draft_layers,
     empty_matrices,
     is_projection,
     packed_heads,
@@ -103,12 +104,13 @@ def weigh(
 
 def _weigh(tensors: Mapping[str, StoredTensor], told: Told, sizes: Sizes) -> Weighed:
     matrices = [t for t in tensors.values() if len(t.shape) == 2 and 0 not in t.shape]
-    found = [assess(tensor, sizes) for tensor in matrices]
-    inputs = _best([c for c in found if c.role == "input"])
+    drafts = draft_layers(tensors)
+    found = [assess(tensor, sizes, drafts) for tensor in matrices]
+    inputs = best([c for c in found if c.role == "input"])
     if not sizes.vocabulary and len(inputs) == 1 and inputs[0].readable:
         # Nothing states a size, but the other matrix has one.
         reference = sizes_of(inputs[0])
-        found = [assess(t, reference) if c.role != "input" else c
+        found = [assess(t, reference, drafts) if c.role != "input" else c
                  for t, c in zip(matrices, found, strict=True)]  # fmt: skip
     else:
         reference = sizes
@@ -116,12 +118,13 @@ def _weigh(tensors: Mapping[str, StoredTensor], told: Told, sizes: Sizes) -> Wei
     projections = [c for c in named if is_projection(c, reference)] if reference.vocabulary else []
     if not inputs and not _exact(found):
         projections = []
-    outputs = _best([c for c in named if c not in projections])
+    outputs = best([c for c in named if c not in projections])
     by_shape = _by_shape(found, inputs, told) if not outputs or outputs[0].fit is Fit.OFF else []
     if len(by_shape) == 1 and outputs:
         outputs = []
     taken = {c.tensor.name for c in (*outputs, *inputs, *by_shape, *projections)}
     others = [c for c in found if c.readable and c.tensor.name not in taken]
+    others = [c for c in others if c.rows > 1] or others  # a bias is no matrix
     return Weighed(
         tensors, told, reference, *map(tuple, (outputs, inputs, by_shape, projections, others))
     )
@@ -131,7 +134,7 @@ def _exact(found: Sequence[Candidate]) -> list[Candidate]:
     return [c for c in found if c.fit is Fit.EXACT and not c.says.kind]
 
 
-def _best(found: Sequence[Candidate]) -> list[Candidate]:
+def best(found: Sequence[Candidate]) -> list[Candidate]:
     """The best of those with one role; several where nothing tells them apart."""
     top = min((c.order for c in found), default=None)
     rivals = [c for c in found if c.order == top]
