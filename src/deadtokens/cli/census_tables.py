@@ -157,8 +157,10 @@ def named_table(named: Sequence[NamedToken]) -> None:
     if not named:
         return
     untrained = [token for token in named if token.untrained]
-    share = f"all {len(named):,}" if len(untrained) == len(named) else (
-        f"{len(untrained):,} of {len(named):,}"
+    share = (
+        f"all {len(named):,}"
+        if len(untrained) == len(named)
+        else (f"{len(untrained):,} of {len(named):,}")
     )
     line(
         f"{share} special, reserved and added tokens are shown to be untrained"

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
     """List tensors that can hold token vectors.
 
-    Says which one is used and why, with the evidence for each. By default that is the output (unembedding) matrix, or the
-    input one where they are tied. Where they are two, says which tokens are dead in which.
+    Says which one is used and why, and the evidence for each. By default that is the output
+    (unembedding) matrix, or the input one where they are tied. Where they are two, says which
+    tokens are dead in which.
     """
     from deadtokens import sources
     from deadtokens.cli import census_tables, display, tables
@@ -65,9 +66,11 @@ def _said(found: Inspection) -> tuple[tuple[str, ...], tuple[str, ...]]:
     choice, model = found.choice, found.model
     warnings, notes = (choice.warnings, choice.notes) if choice else ((), ())
     if model is not None:
-        about_both = model.said_of_both() if choice and choice.tensor.name in (
-            model.weighed.pair or ()
-        ) else ((), ())
+        about_both = (
+            model.said_of_both()
+            if choice and choice.tensor.name in (model.weighed.pair or ())
+            else ((), ())
+        )
         warnings = model.warnings + warnings + about_both[0]
         notes = model.notes + notes + about_both[1]
     return tuple(dict.fromkeys(warnings)), tuple(dict.fromkeys(notes))

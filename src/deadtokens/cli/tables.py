@@ -100,7 +100,9 @@ def candidates_table(rows: Sequence[dict[str, Any]], n_tensors: int) -> None:
     print_table(table)
     line(f"{len(rows):,} of {n_tensors:,} tensors can hold token vectors")
     for row in rows[:_EVIDENCE_SHOWN]:
-        line(f"  {row['tensor']}: {'; '.join(row['evidence']) or 'nothing speaks for or against it'}")
+        line(
+            f"  {row['tensor']}: {'; '.join(row['evidence']) or 'nothing speaks for or against it'}"
+        )
     left_out(len(rows) - _EVIDENCE_SHOWN, "more", ": the evidence for all of them is in --json")
 
 

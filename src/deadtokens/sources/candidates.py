@@ -26,47 +26,6 @@ class Fit(IntEnum):
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A tensor that can hold token vectors, and what is known of it.
-
-    Attributes:
-        tensor: The tensor.
-        role: The matrix that it is, by its name.
-        says: What its name says.
-        fit: How its rows agree with the size of the vocabulary.
-        transposed: Whether tokens are its columns.
-        findings: What speaks for and against it, in words.
-    """
-
-    tensor: StoredTensor
-    role: Role
-    says: NameSays = field(default=NameSays("other"), repr=False)
-    fit: Fit = Fit.UNKNOWN
-    transposed: bool = False
-    findings: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """Its tokens, if it holds token vectors."""
-        return self.tensor.shape[1 if self.transposed else 0]
-
-    @property
-    def columns(self) -> int:
-        """The length of its vectors."""
-        return self.tensor.shape[0 if self.transposed else 1]
-
-    @property
-    def readable(self) -> bool:
-        """Whether its type is one that can be read."""
-        return matrix_format(self.tensor) is not None
-
-    @property
-    def order(self) -> tuple[bool, bool, int]:
-        """Candidates of a role in order of preference."""
-        return self.fit is Fit.OFF, self.says.layered, self.says.rank
-
-
-@dataclass(frozen=True)
 class Sizes:
     """What a matrix's shape is held against.
 
@@ -93,6 +52,55 @@ class Sizes:
         return f"{size:,} ({where})"
 
 
+_UNKNOWN = Sizes({}, {})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that can hold token vectors, and what is known of it.
+
+    Attributes:
+        tensor: The tensor.
+        role: The matrix that it is, by its name.
+        says: What its name says.
+        fit: How its rows agree with the size of the vocabulary.
+        transposed: Whether tokens are its columns.
+        sizes: What its shape was held against.
+    """
+
+    tensor: StoredTensor
+    role: Role
+    says: NameSays = field(default=NameSays("other"), repr=False)
+    fit: Fit = Fit.UNKNOWN
+    transposed: bool = False
+    sizes: Sizes = field(default=_UNKNOWN, repr=False)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What speaks for and against it, in words."""
+        return tuple(_findings(self))
+
+    @property
+    def rows(self) -> int:
+        """Its tokens, if it holds token vectors."""
+        return self.tensor.shape[1 if self.transposed else 0]
+
+    @property
+    def columns(self) -> int:
+        """The length of its vectors."""
+        return self.tensor.shape[0 if self.transposed else 1]
+
+    @property
+    def readable(self) -> bool:
+        """Whether its type is one that can be read."""
+        return matrix_format(self.tensor) is not None
+
+    @property
+    def order(self) -> tuple[bool, bool, int]:
+        """Candidates of a role in order of preference."""
+        return self.fit is Fit.OFF, self.says.layered, self.says.rank
+
+
 def sizes_told(told: Told) -> Sizes:
     """The sizes that a model's config states."""
     return Sizes(
@@ -107,9 +115,7 @@ def sizes_of(matrix: Candidate) -> Sizes:
     return Sizes({f"rows of {name}": matrix.rows}, {f"columns of {name}": matrix.columns})
 
 
-def assess(
-    tensor: StoredTensor, sizes: Sizes, drafts: frozenset[str] = frozenset()
-) -> Candidate:
+def assess(tensor: StoredTensor, sizes: Sizes, drafts: frozenset[str] = frozenset()) -> Candidate:
     """A matrix as a candidate, held against those sizes.
 
     Args:
@@ -118,14 +124,14 @@ def assess(
         drafts: The numbered layers that are draft heads, as `draft_layers` finds them.
     """
     says = name_says(tensor.name)
-    if says.layered and _numbered_layer(tensor.name) in drafts:
+    if drafts and says.layered and _numbered_layer(tensor.name) in drafts:
         says = replace(says, kind=DRAFT)
+    if says.kind and says.role == "other":  # most of a model's matrices: nothing more is asked
+        return Candidate(tensor, "other", says)
     transposed = _is_transposed(tensor, says, sizes)
-    rows, columns = tensor.shape[::-1] if transposed else tensor.shape
     readable = matrix_format(tensor) is not None
-    fit = sizes.fit(rows) if readable else Fit.UNKNOWN
-    found = Candidate(tensor, "other" if says.kind else says.role, says, fit, transposed)
-    return replace(found, findings=tuple(_findings(found, sizes, columns)))
+    fit = sizes.fit(tensor.shape[1 if transposed else 0]) if readable else Fit.UNKNOWN
+    return Candidate(tensor, "other" if says.kind else says.role, says, fit, transposed, sizes)
 
 
 def _is_transposed(tensor: StoredTensor, says: NameSays, sizes: Sizes) -> bool:
@@ -140,32 +146,43 @@ def _is_transposed(tensor: StoredTensor, says: NameSays, sizes: Sizes) -> bool:
     return says.role == "output" and dense and rows < columns
 
 
-def _findings(found: Candidate, sizes: Sizes, columns: int) -> list[str]:
+def _findings(found: Candidate) -> list[str]:
     says = found.says
     words = []
     if says.role != "other":
         words.append(f"called like an {says.role} matrix")
     if says.kind:
         words.append(f"called like {says.kind}")
-    elif says.layered and says.role != "other":
+    elif says.layered:
         words.append("in a numbered layer")
     if not found.readable:
         return [*words, f"of type {found.tensor.dtype[:40]}, which is not read"]
     if found.transposed:
         words.append("stored transposed: tokens are its columns")
-    if found.fit is Fit.EXACT:
-        words.append(f"its rows are the vocabulary: {sizes.nearest(found.rows)}")
-    elif found.fit is Fit.PADDED:
-        words.append(f"a few rows more than the vocabulary: {sizes.nearest(found.rows)}")
-    elif found.fit is Fit.OFF:
-        words.append(f"{found.rows:,} rows against a vocabulary of {sizes.nearest(found.rows)}")
-    if sizes.columns:
-        said = [key for key, size in sizes.columns.items() if size == columns]
-        words.append(
-            f"as many columns as {said[0]}" if said else f"{columns:,} columns agree with none of "
-            + ", ".join(f"{key} ({size:,})" for key, size in list(sizes.columns.items())[:3])
-        )  # fmt: skip
-    return words
+    return [*words, *_rows_words(found), *_columns_words(found)]
+
+
+def _rows_words(found: Candidate) -> list[str]:
+    if found.fit is Fit.UNKNOWN:
+        return []
+    nearest = found.sizes.nearest(found.rows)
+    return [
+        {
+            Fit.EXACT: f"its rows are the vocabulary: {nearest}",
+            Fit.PADDED: f"a few rows more than the vocabulary: {nearest}",
+            Fit.OFF: f"{found.rows:,} rows against a vocabulary of {nearest}",
+        }[found.fit]
+    ]
+
+
+def _columns_words(found: Candidate) -> list[str]:
+    stated = found.sizes.columns
+    if not stated:
+        return []
+    if same := [key for key, size in stated.items() if size == found.columns]:
+        return [f"as many columns as {same[0]}"]
+    sizes = ", ".join(f"{key} ({size:,})" for key, size in list(stated.items())[:3])
+    return [f"{found.columns:,} columns agree with none of {sizes}"]
 
 
 def is_projection(found: Candidate, sizes: Sizes) -> bool:
@@ -189,7 +206,7 @@ _PACKED = re.compile(
 
 def packed_heads(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, Role]]:
     """Tensors that hold an input or output matrix packed by a quantiser, and which it is."""
-    found = []
+    found: list[tuple[str, Role]] = []
     for name in tensors:
         if match := _PACKED.fullmatch(name):
             says = name_says(f"{match['layer']}.weight")
@@ -203,9 +220,7 @@ def empty_matrices(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, Role]
     return [
         (name, says.role)
         for name, tensor in tensors.items()
-        if 0 in tensor.shape
-        and (says := name_says(name)).role != "other"
-        and not says.kind
+        if 0 in tensor.shape and (says := name_says(name)).role != "other" and not says.kind
     ]
 
 

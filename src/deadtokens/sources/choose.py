@@ -81,7 +81,9 @@ def choose(weighed: Weighed, where: object, wanted: str | None = None) -> Choice
         raise _or_the_input(unreadable, inputs)
     if not outputs and len(weighed.by_shape) == 1:
         found = weighed.by_shape[0]
-        return _output(weighed, found, f"the output matrix, by its shape: {'; '.join(found.findings)}")
+        return _output(
+            weighed, found, f"the output matrix, by its shape: {'; '.join(found.findings)}"
+        )
     if inputs:
         return _input(weighed, _only(inputs, where), where)
     in_the_way = unreadable or weighed.first_unreadable("input")
@@ -124,9 +126,7 @@ def _named_by_the_user(weighed: Weighed, where: object, wanted: str) -> Choice:
 def _output(weighed: Weighed, found: Candidate, reason: str) -> Choice:
     warnings = doubts_of(weighed, found)
     if found in weighed.by_shape and "output" not in found.says.like:
-        warnings.append(
-            f"nothing but its shape says that {found.tensor.name} is the output matrix"
-        )
+        warnings.append(f"nothing but its shape says that {found.tensor.name} is the output matrix")
     if not weighed.sizes.vocabulary and found.rows == found.columns:
         warnings.append(
             f"{found.tensor.name} has as many rows as columns: it may be a projection rather "
@@ -234,7 +234,6 @@ def _choice(weighed: Weighed, found: Candidate, reason: str, warnings: list[str]
         tuple(notes_of(weighed, found)),
         transposed=found.transposed,
     )
-
 
 
 def _only(found: Sequence[Candidate], where: object) -> Candidate:

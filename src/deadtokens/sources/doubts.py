@@ -8,45 +8,70 @@ from collections.abc import Sequence
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.sources.candidates import Candidate, Fit, Sizes, of_draft
-from deadtokens.sources.names import DRAFT, LAYER, LORA, SINGLE, layer_name
+from deadtokens.sources.names import LAYER, LORA, SINGLE, layer_name
 from deadtokens.sources.weighing import Weighed
+
+_PARTS = (2, 4, 8, 16, 32, 64)  # of a model-parallel checkpoint
+_CLOSE = 0.02  # what padding does to a share
 
 
 def doubts_of(weighed: Weighed, found: Candidate) -> list[str]:
-    """What speaks against a matrix that is taken all the same."""
-    name, sizes = found.tensor.name, weighed.sizes
+    """What speaks against a matrix that is taken all the same, a sentence each."""
+    name, says = found.tensor.name, found.says
     doubts = []
-    if found.says.kind and found.says.kind != DRAFT:
-        doubts.append(f"{name} is called like {found.says.kind}: it may hold no vocabulary of text")
     if of_draft(weighed.tensors, weighed.told, found):
         doubts.append(
             f"{name} is a draft model's: its rows need not be the tokens of the main model"
         )
-    elif found.says.layered and not found.says.kind and found.fit not in (Fit.EXACT, Fit.PADDED):
+    elif says.kind:
+        doubts.append(f"{name} is called like {says.kind}: it may hold no vocabulary of text")
+    elif says.layered and found.fit not in (Fit.EXACT, Fit.PADDED):
         doubts.append(f"{name} stands in a numbered layer: it may be no matrix of the vocabulary")
     if found.fit is Fit.OFF:
-        doubts.append(_off(found, sizes))
-    lengths = sizes.columns.values()
-    if lengths and found.columns not in lengths and found.role != "other":
-        whole = [n for n in lengths if n % found.columns == 0]
-        if whole and found.readable:
-            doubts.append(
-                f"{name} has {found.columns:,} columns, and vectors have {min(whole):,}: it may be "
-                "one part of a model-parallel checkpoint, which has to be merged first"
-            )
-    pair = (weighed.outputs, weighed.inputs)
-    if all(len(side) == 1 and side[0].readable for side in pair) and weighed.pair is None:
-        other = pair[0][0] if found in weighed.inputs else pair[1][0]
-        doubts.append(
-            f"{name} has {found.rows:,} rows and {other.tensor.name} {other.rows:,}: they are not "
-            "of one vocabulary"
-        )
-    factors = [n for n in weighed.tensors if _is_factor_of(n, name)]
-    if factors:
+        doubts.append(_off(found, weighed.sizes))
+    doubts += _cut_columns(found, weighed.sizes)
+    doubts += _other_vocabulary(weighed, found)
+    if any(_is_factor_of(other, name) for other in weighed.tensors):
         doubts.append(
             f"LoRA factors of {name} are there too and are not added to it: merge them first"
         )
     return doubts
+
+
+def _off(found: Candidate, sizes: Sizes) -> str:
+    stated = sizes.nearest(found.rows)
+    said = f"{found.tensor.name} has {found.rows:,} rows, and the vocabulary {stated}"
+    times = [size / found.rows for size in sizes.vocabulary.values() if size > found.rows]
+    if any(round(ratio) in _PARTS and abs(ratio - round(ratio)) < _CLOSE for ratio in times):
+        return f"{said}: it may be one part of a model-parallel checkpoint, or cut"
+    return f"{said}: rows need not be tokens by number"
+
+
+def _cut_columns(found: Candidate, sizes: Sizes) -> list[str]:
+    lengths = sizes.columns.values()
+    if found.role == "other" or not found.readable or found.columns in lengths:
+        return []
+    whole = [n for n in lengths if n % found.columns == 0 and n // found.columns in _PARTS]
+    if not whole:
+        return []
+    return [
+        f"{found.tensor.name} has {found.columns:,} columns, and vectors have {min(whole):,}: it "
+        "may be one part of a model-parallel checkpoint, which has to be merged first"
+    ]
+
+
+def _other_vocabulary(weighed: Weighed, found: Candidate) -> list[str]:
+    """That input and output matrix have numbers of rows which no padding explains."""
+    if len(weighed.outputs) != 1 or len(weighed.inputs) != 1 or weighed.pair is not None:
+        return []
+    read, written = weighed.inputs[0], weighed.outputs[0]
+    if not (read.readable and written.readable) or found not in (read, written):
+        return []
+    other = written if found is read else read
+    return [
+        f"{found.tensor.name} has {found.rows:,} rows and {other.tensor.name} {other.rows:,}: they "
+        "are not of one vocabulary"
+    ]
 
 
 def _is_factor_of(other: str, name: str) -> bool:
@@ -55,16 +80,8 @@ def _is_factor_of(other: str, name: str) -> bool:
     return lora != "" and f"{layer_name(before)[0]}.".startswith(f"{layer_name(name)[0]}.")
 
 
-def _off(found: Candidate, sizes: Sizes) -> str:
-    said = f"{found.tensor.name} has {found.rows:,} rows, and the vocabulary {sizes.nearest(found.rows)}"
-    times = [n / found.rows for n in sizes.vocabulary.values() if n > found.rows]
-    if any(abs(ratio - round(ratio)) * found.rows < 256 and round(ratio) in (2, 4, 8, 16)
-           for ratio in times):  # fmt: skip
-        return f"{said}: it may be one part of a model-parallel checkpoint, or cut"
-    return f"{said}: rows need not be tokens by number"
-
-
 def notes_of(weighed: Weighed, found: Candidate) -> list[str]:
+    """What of the source was left out beside a matrix, a sentence each."""
     notes = [
         f"{c.tensor.name} ({shape_of(c.tensor)}) is called like an output matrix, but has too few "
         "rows for one"
@@ -83,10 +100,12 @@ def is_adapter(weighed: Weighed) -> bool:
 
 
 def has(weighed: Weighed, kind: str) -> bool:
+    """Whether a matrix of that kind is among those that are neither input nor output."""
     return any(c.says.kind == kind for c in weighed.others)
 
 
 def kinds(weighed: Weighed) -> str:
+    """What the other matrices are called like, in words."""
     counts = Counter(c.says.kind for c in weighed.others if c.says.kind)
     return ", ".join(f"{kind} ({n:,})" for kind, n in counts.most_common(4))
 

@@ -1,5 +1,4 @@
-"""What stands beside the tensors: sizes of the vocabulary and of its vectors, tied or not, and
-whether the file holds a whole model.
+"""What stands beside the tensors: sizes, tied or not, whether the file holds a whole model.
 
 Nothing is decided here; `deadtokens.sources.choose` weighs it.
 """
@@ -12,14 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-_VOCABULARY = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_VOCABULARY = _words(
     "vocab_size text_vocab_size padded_vocab_size n_vocab vocabulary_size tgt_vocab_size "
     "decoder_vocab_size draft_vocab_size vocab_length n_words n_tokens num_tokens ntoken "
-    "tgt_vocab orig_vocab_size".split()
+    "tgt_vocab orig_vocab_size"
 )
-_COLUMNS = frozenset(
+_COLUMNS = _words(
     "hidden_size n_embd n_embed d_model dim embedding_size word_embed_proj_dim embed_dim emb_dim "
-    "model_dim decoder_embed_dim hidden_dim d_embed embed_size embedding_dim".split()
+    "model_dim decoder_embed_dim hidden_dim d_embed embed_size embedding_dim"
 )
 # What a config says of other parts of a model says nothing of its text.
 _OTHER_PARTS = re.compile(
@@ -187,7 +191,9 @@ def model_parallel_part(path: Path) -> str:
         if pattern is None:
             continue
         try:
-            count = sum(pattern.fullmatch(other.name) is not None for other in place.parent.iterdir())
+            count = sum(
+                pattern.fullmatch(other.name) is not None for other in place.parent.iterdir()
+            )
         except OSError:
             continue
         if count > 1:

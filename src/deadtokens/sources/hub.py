@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from deadtokens.errors import SourceError
 from deadtokens.files import AnyArray, Region, StoredTensor, gguf, read_tensors, safetensors
 from deadtokens.files.torch_files import require_torch
@@ -135,8 +133,9 @@ def _open_safetensors(
         return Shards(_shard(repository, weights), {})
     files = sorted(set(places.values()))
     present = [name for name in files if name in repository.files]
-    opened = dict(zip(present, _side_by_side(repository, present), strict=True))
-    return put_together(repository.named(weights), places, opened | _missing(repository, files))
+    opened = zip(present, _side_by_side(repository, present), strict=True)
+    missing = _missing(repository, files)
+    return put_together(repository.named(weights), places, {**dict(opened), **missing})
 
 
 def _missing(repository: Repository, files: list[str]) -> dict[str, SourceError]:
@@ -277,7 +276,7 @@ def _open_whole(repository: Repository, weights: str, places: Mapping[str, str] 
         )
     missing = _missing(repository, wanted)
     opened = {file: _fetched(repository, file) for file in wanted if file not in missing}
-    return put_together(repository.named(weights), places, opened | missing)
+    return put_together(repository.named(weights), places, {**opened, **missing})
 
 
 def _shards_wanted(places: Mapping[str, str]) -> list[str]:

@@ -103,13 +103,19 @@ def _of_folder(folder: Path) -> Path:
 def _index_tensors(index: Path) -> Shards:
     places = weight_map(read_object(index), index)
     files = sorted(set(places.values()) | _like(index.parent, set(places.values())))
-    return put_together(index, places, all_of(files, lambda file: read_tensors(index.parent / file)))
+    return put_together(
+        index, places, all_of(files, lambda file: read_tensors(index.parent / file))
+    )
 
 
 def _like(folder: Path, named: set[str]) -> set[str]:
     """Shards of the same numbered series that an index forgets."""
     series = {shard_of(file) for file in named} - {None}
-    return {path.name for path in folder.iterdir() if shard_of(path.name) in series} if series else set()
+    return (
+        {path.name for path in folder.iterdir() if shard_of(path.name) in series}
+        if series
+        else set()
+    )
 
 
 def _alone(file: Path) -> str:

@@ -155,8 +155,9 @@ def matrix_codes(
 ) -> tuple[RowCodes, Format, Quantised | None]:
     """The bit patterns of a 2-D tensor, without a copy, their format, and how they are stored.
 
-    Where it is transposed, rows are its columns, gathered when they are asked for. float64 is the exception: it is copied to float32, which must hold every number. Of quantised
-    numbers the bit patterns are those of the float32 they stand for, made row by row.
+    Where it is transposed, rows are its columns, gathered when they are asked for. float64 is the
+    exception: it is copied to float32, which must hold every number. Of quantised numbers the bit
+    patterns are those of the float32 they stand for, made row by row.
 
     Raises:
         SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.

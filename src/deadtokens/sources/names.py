@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["output", "input", "other"]
 
 GGUF_INPUT, GGUF_OUTPUT = "token_embd.weight", "output.weight"
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # Names of the layers whose weights are the matrix, in order of preference where a checkpoint holds
 # several. A layer is called so if its name ends in one of these.
-_OUTPUT_NAMES = (
+_OUTPUT_NAMES = _words(
     "lm_head embed_out proj_out output_projection output_layer cls.predictions.decoder "
     "lm_head.decoder output head unembed unembedding unembeddings out_head to_logits final_linear "
     "ff_out pred_layer.proj predictions.decoder vocab_projector lm_loss generator.0 generator.proj "
@@ -25,18 +30,18 @@ _OUTPUT_NAMES = (
     "output_head output_proj language_model_head mlm_head.decoder mlm_head "
     "lm_predictions.lm_head.decoder emb_out logits logits_dense logits_proj logits_projection "
     "logits_linear logit_projection token_logits vocab_proj vocab_projection vocab_head softmax "
-    "final_proj fc_out readout unembed.w_u w_u decoder_ff_logit_out_w token_unembedding unembed_tokens tgt_word_prj "
-    "decoder"
-).split()
-_INPUT_NAMES = (
+    "final_proj fc_out readout unembed.w_u w_u decoder_ff_logit_out_w token_unembedding "
+    "unembed_tokens tgt_word_prj decoder"
+)
+_INPUT_NAMES = _words(
     "decoder.embed_tokens shared embed_tokens tok_embeddings wte embed_in word_embeddings "
     "word_embedding token_embedding token_embeddings tok_embed backbone.embeddings emb embed "
     "embedding embeddings token_embd tok_embedding tok_emb token_emb token_embed token_embeds "
     "tokens_embed token_embedder embedder input_embeddings input_embedding input_embeds "
     "input_embeds_layer embed_text_tokens embed_token word_emb word_embed embed_words vocab_embed "
-    "vocab_embedding vocab_embeddings embed.w_e w_e wemb decoder_wemb tgt_word_emb trg_word_emb emb_luts.0 "
-    "embedding_table text_embedding text_embeddings shared_embedding"
-).split()
+    "vocab_embedding vocab_embeddings embed.w_e w_e wemb decoder_wemb tgt_word_emb trg_word_emb "
+    "emb_luts.0 embedding_table text_embedding text_embeddings shared_embedding"
+)
 _RANKS: dict[str, tuple[Role, int]] = {
     **{name: ("input", rank) for rank, name in enumerate(_INPUT_NAMES)},
     **{name: ("output", rank) for rank, name in enumerate(_OUTPUT_NAMES)},
@@ -45,9 +50,11 @@ _LONGEST = 3
 # Other parts of models are called so too: such a name counts outside numbered layers only, and
 # only as the name of a layer's weights.
 WEAK = frozenset(
-    "proj_out output_projection output_layer output head unembed ff_out generator output_head "
-    "output_proj emb_out logits softmax final_proj fc_out readout decoder shared emb embed "
-    "embedding embeddings embedder text_embeddings".split()
+    _words(
+        "proj_out output_projection output_layer output head unembed ff_out generator output_head "
+        "output_proj emb_out logits softmax final_proj fc_out readout decoder shared emb embed "
+        "embedding embeddings embedder text_embeddings"
+    )
 )
 
 LORA, SINGLE, DRAFT, LAYER = (
@@ -64,8 +71,8 @@ _KINDS: dict[str, str] = {
     "an adapter's prompt": r"prompt_embeddings|prompt_encoder|prefix_encoder|soft_prompt",
     COPY: r"original_module",
     DRAFT: r"(^|[._])(mtp|medusa|eagle|draft|speculator|nextn)([._\d]|$)|shared_head|eh_proj",
-    MEDIA: r"codec|audio|speech|vision(?!_?lang)|visual|image|pixel|patch|video|talker|token2wav|depformer"
-    r"|depth_decoder|code_predictor|codebook|(^|[._])vq[._]|quantizer|per_layer|value_embed"
+    MEDIA: r"codec|audio|speech|vision(?!_?lang)|visual|image|pixel|patch|video|talker|token2wav"
+    r"|depformer|depth_decoder|code_predictor|codebook|(^|[._])vq[._]|quantizer|per_layer|value_embed"
     r"|ngram|bigram|time_emb|timestep",
     "a table of positions or kinds": r"(^|[._])pos(itions?)?([._\d]|$)|(^|[._])wpe([._]|$)"
     r"|(?<!com)position|token_type|segment|lang_emb|rel_emb|rel_pos|rotary|relative_attention"
@@ -78,12 +85,15 @@ _KINDS: dict[str, str] = {
 _PATTERNS = tuple((kind, re.compile(words, re.IGNORECASE)) for kind, words in _KINDS.items())
 # What frameworks put around the name of a layer, and after it.
 _WRAPPERS = frozenset(
-    "_orig_mod module _forward_module _fsdp_wrapped_module _checkpoint_wrapped_module base_layer "
-    "modules_to_save default parametrizations original original0 params _fpw_module".split()
+    _words(
+        "_orig_mod module _forward_module _fsdp_wrapped_module _checkpoint_wrapped_module "
+        "base_layer modules_to_save default parametrizations original original0 params _fpw_module"
+    )
 )
 _ENDINGS = frozenset(("weight", "weights", "kernel", "w", "original1", "vars", "value"))
 # Flax and Keras call the array of a layer so: wte.embedding is the weights of wte.
 _ARRAYS = frozenset(("embedding", "embeddings", "emb", "embed"))
+_NUMBER = re.compile(r"[1-9]\d*")
 _NUMBERED = re.compile(r"(^|\.)\d+\.")
 _OUTPUT_WORDS = re.compile(r"head|out|logit|unemb|vocab|predict|generator|lm|softmax|w_u|linear")
 _INPUT_WORDS = re.compile(r"emb|wte|lookup|vocab|token|lut|w_e")
@@ -110,9 +120,13 @@ class NameSays:
     like: frozenset[Role] = frozenset()
 
 
-@cache
 def name_says(name: str) -> NameSays:
     """What a tensor's name says, whichever framework gave it."""
+    return _says(_NUMBER.sub("1", name))  # which layer or expert it is makes no difference
+
+
+@lru_cache(maxsize=1 << 14)
+def _says(name: str) -> NameSays:
     dotted = name.replace("/", ".").removesuffix(":0")
     layer, ended = layer_name(dotted)
     role, rank, listed = _role(layer, ended)
@@ -135,8 +149,8 @@ def name_says(name: str) -> NameSays:
 def layer_name(dotted: str) -> tuple[str, bool]:
     """The name of the layer whose weights a tensor is, and whether something said "weights"."""
     parts = [part for part in dotted.split(".") if part not in _WRAPPERS]
-    if len(parts) > 1 and parts[0] == "0" and not parts[1].isdigit():  # the first of a pipeline: the transformer itself
-        del parts[0]
+    if len(parts) > 1 and parts[0] == "0" and not parts[1].isdigit():
+        del parts[0]  # the first of a pipeline is the transformer itself
     if len(parts) > 2 and parts[-1].isdigit() and parts[-2] == "vars":
         parts.pop()
     ended = False

@@ -126,7 +126,14 @@ def _weigh(tensors: Mapping[str, StoredTensor], told: Told, sizes: Sizes) -> Wei
     others = [c for c in found if c.readable and c.tensor.name not in taken]
     others = [c for c in others if c.rows > 1] or others  # a bias is no matrix
     return Weighed(
-        tensors, told, reference, *map(tuple, (outputs, inputs, by_shape, projections, others))
+        tensors,
+        told,
+        reference,
+        tuple(outputs),
+        tuple(inputs),
+        tuple(by_shape),
+        tuple(projections),
+        tuple(others),
     )
 
 
@@ -178,17 +185,23 @@ def _unreadable(
     """Why an input or output matrix cannot be read, and which it is, by its name."""
     found: dict[str, tuple[Role, SourceError]] = {}
     for name, role in empty_matrices(tensors):
-        found[name] = role, SourceError(
-            f"the {role} matrix {name!r} is empty, as DeepSpeed ZeRO-3 saves it",
-            where=where,
-            remedy="gather the checkpoint with its zero_to_fp32.py, or save it again with "
-            "stage3_gather_16bit_weights_on_model_save",
+        found[name] = (
+            role,
+            SourceError(
+                f"the {role} matrix {name!r} is empty, as DeepSpeed ZeRO-3 saves it",
+                where=where,
+                remedy="gather the checkpoint with its zero_to_fp32.py, or save it again with "
+                "stage3_gather_16bit_weights_on_model_save",
+            ),
         )
     for name, role in packed_heads(tensors):
-        found[name] = role, SourceError(
-            f"the {role} matrix is there, quantised: {name}, which cannot be read as numbers",
-            where=where,
-            remedy="give the model that it was quantised from",
+        found[name] = (
+            role,
+            SourceError(
+                f"the {role} matrix is there, quantised: {name}, which cannot be read as numbers",
+                where=where,
+                remedy="give the model that it was quantised from",
+            ),
         )
     for name, error in absent.items():
         says = name_says(name)
