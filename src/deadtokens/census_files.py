@@ -16,14 +16,13 @@ from deadtokens.inventory import (
     Inventory,
     NamedToken,
     Untied,
-    composition,
     dead_tokens,
     named_tokens,
-    row_norms,
     token_of,
 )
 from deadtokens.keep import Keep
 from deadtokens.kernels.types import BoolArray, Int64Array
+from deadtokens.row_facts import composition, row_norms
 from deadtokens.sources import Matrix
 from deadtokens.tokens import Labels
 from deadtokens.writing import (
@@ -188,7 +187,7 @@ def inventory_facts(
         "tensor": matrix.tensor,
         "tokenizer": _tokenizer_file(matrix),
         "note": matrix.note or matrix.reason,
-        "warnings": list(taken.warnings),
+        "warnings": list(dict.fromkeys(taken.warnings + (untied.warnings if untied else ()))),
         "notes": list(matrix.notes),
         "format": matrix.storage,
         "n_rows": found.n_rows,

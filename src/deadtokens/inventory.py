@@ -14,6 +14,8 @@ from deadtokens.cluster import EVIDENCE, ClusterSearch, DeadRows, dead_rows, fin
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
+from deadtokens.row_facts import composition as composition
+from deadtokens.row_facts import row_norms
 from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.tokens import LABELS, Labels, label_rows
@@ -22,7 +24,6 @@ MatrixName: TypeAlias = Literal["input", "output", "both", "only"]
 
 # Labels of rows that stand for no text of their own, and are known by name.
 NAMED = ("special", "reserved", "added")
-_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ class Untied:
 
     read: Inventory
     written: Inventory
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of both, a sentence each."""
+        return tuple(dict.fromkeys(self.written.warnings + self.read.warnings))
 
     @property
     def dead_in(self) -> tuple[BoolArray, BoolArray]:
@@ -364,35 +370,3 @@ def _evidence_words(taken: Inventory, row: int) -> str:
         side = "inside" if taken.search.rows[row] else "beyond"
         parts.append(f"{side} the void, {distance:.3g} from the cluster's centre")
     return "; ".join(parts) or "no other row has its vector"
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What the tokens of a group of rows are.
-
-    Attributes:
-        n_rows: The rows.
-        labels: How many rows have each label, the most frequent first.
-        scripts: How many have each script, likewise; rows without text left out.
-    """
-
-    n_rows: int
-    labels: dict[str, int]
-    scripts: dict[str, int]
-
-
-def composition(labels: Labels | None, rows: Int64Array) -> Composition:
-    """Labels and scripts of rows; empty without a tokenizer."""
-    if labels is None:
-        return Composition(rows.size, {}, {})
-    by_frequency = sorted(labels.label_counts(rows).items(), key=lambda item: -item[1])
-    return Composition(rows.size, dict(by_frequency), labels.script_counts(rows))
-
-
-def row_norms(matrix: Matrix, rows: Int64Array) -> Float64Array:
-    """Euclidean norms of rows."""
-    norms = np.empty(rows.size)
-    for start in range(0, rows.size, _BLOCK_ROWS):
-        block = slice(start, start + _BLOCK_ROWS)
-        norms[block] = np.linalg.norm(matrix.values(rows[block]).astype(np.float64), axis=1)
-    return norms

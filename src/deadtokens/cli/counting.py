@@ -70,7 +70,8 @@ def census(
             facts["keep"]["caveats"] = list(kept.caveats)
         display.print_json(facts | {"other_unread": both.unread or None})
     else:
-        tables.matrix_lines(matrix, taken.warnings)
+        of_both = both.untied.warnings if both.untied else ()
+        tables.matrix_lines(taken.matrix, tuple(dict.fromkeys(taken.warnings + of_both)))
         census_tables.inventory_tables(taken, both)
         if kept is not None:
             census_tables.keep_lines(kept, display.size(kept.bytes_saved))

@@ -170,7 +170,7 @@ def _input(weighed: Weighed, found: Candidate, where: object) -> Choice:
         )
     elif told.shard and told.tied is None:
         warnings.append(
-            f"this is {told.shard}: whether the output matrix is in another one is not known; "
+            f"this is {told.shard}: whether the output matrix is in the others is not known; "
             "give the folder with all of them"
         )
     return _choice(weighed, found, _why_input(weighed), warnings)

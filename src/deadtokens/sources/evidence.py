@@ -6,7 +6,7 @@ Nothing is decided here; `deadtokens.sources.choose` weighs it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -207,3 +207,12 @@ def shard_of(name: str) -> tuple[str, int] | None:
     if match is None or int(match["count"]) < 2:
         return None
     return match["stem"], int(match["count"])
+
+
+def one_series(names: Collection[str]) -> list[str]:
+    """The numbered shards among files, in order; empty if there are none, or several series."""
+    for suffix in (".safetensors", ".bin", ".pt", ".pth"):
+        shards = [name for name in sorted(names) if name.endswith(suffix) and shard_of(name)]
+        if shards:
+            return shards if len({shard_of(name) for name in shards}) == 1 else []
+    return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor, read_tensors
 from deadtokens.sources.describe import read_object, weight_map
-from deadtokens.sources.evidence import Told, model_parallel_part, shard_of, told_by
+from deadtokens.sources.evidence import Told, model_parallel_part, one_series, shard_of, told_by
 from deadtokens.sources.gguf import is_later_part, open_gguf
 from deadtokens.sources.model import Model
 from deadtokens.sources.shards import Shards, all_of, put_together
 from deadtokens.sources.tokenizer_size import tokenizer_size
-from deadtokens.sources.weights import weights_file, weights_of
+from deadtokens.sources.weights import CONVENTIONAL, weights_file, weights_of
 
 _CONFIGS = ("config.json", "params.json", "args.json")  # the last two as training code writes them
 
@@ -32,9 +32,10 @@ def open_local(source: str, path: Path) -> Model:
     """
     folder = path if path.is_dir() else path.parent
     file = _of_folder(path) if path.is_dir() else path
+    series = _series([other.name for other in path.iterdir()]) if path.is_dir() else []
     if file.suffix.lower() == ".gguf":
         return open_gguf(source, path, file)
-    shards = _tensors(file)
+    shards = _without_index(path, series) if series else _tensors(file)
     told, notes = _told(folder)
     tokenizer = folder / "tokenizer.json"
     files = {tensor.path for tensor in shards.tensors.values()}
@@ -47,7 +48,7 @@ def open_local(source: str, path: Path) -> Model:
             told,
             part=model_parallel_part(file),
             tokenizer_size=lambda: tokenizer_size(tokenizer),
-            shard=_alone(file),
+            shard=_alone(file, series),
         ),
         tokenizer=tokenizer if tokenizer.is_file() else None,
         files=tuple(sorted(files)),
@@ -83,13 +84,22 @@ def _tensors(path: Path) -> Shards:
 
 
 def _of_folder(folder: Path) -> Path:
-    """The file of a folder to read."""
+    """The file of a folder to read; of shards without an index the first."""
     try:
         names = [path.name for path in folder.iterdir() if not is_later_part(path.name)]
     except OSError as error:
         raise SourceError(
             error.strerror or str(error), where=folder, remedy="check the path"
         ) from None
+    if series := _series(names):
+        return folder / series[0]
+    for name in sorted(names):
+        if part := model_parallel_part(folder / name):
+            raise SourceError(
+                f"it holds {part}, each with some of the rows or columns only",
+                where=folder,
+                remedy="merge the parts, or give the model as one file or in shards",
+            )
     name = weights_file(names, folder, remedy="give one of them")
     if name is None:
         raise SourceError(
@@ -98,6 +108,21 @@ def _of_folder(folder: Path) -> Path:
             remedy="give a model's folder or one file",
         )
     return folder / name
+
+
+def _series(names: Collection[str]) -> list[str]:
+    """The shards in a folder that has no index and no whole file; empty if there are none."""
+    if any(weights_of(name) is not None or name in CONVENTIONAL for name in names):
+        return []
+    return one_series(names)
+
+
+def _without_index(folder: Path, files: list[str]) -> Shards:
+    opened = all_of(files, lambda file: read_tensors(folder / file))
+    places = {name: file for file, held in opened.items() if not isinstance(held, SourceError)
+              for name in held}  # fmt: skip
+    found = put_together(folder, places, opened)
+    return replace(found, notes=(f"no index there: read were {', '.join(files[:8])}", *found.notes))
 
 
 def _index_tensors(index: Path) -> Shards:
@@ -118,15 +143,18 @@ def _like(folder: Path, named: set[str]) -> set[str]:
     )
 
 
-def _alone(file: Path) -> str:
-    """The shard that is opened without the others, in words; "" if it is none."""
+def _alone(file: Path, series: list[str]) -> str:
+    """The shards that are opened without the others, in words; "" if none is missing."""
     shard = shard_of(file.name)
-    return f"{file.name}, one of {shard[1]} shards," if shard else ""
+    if shard is None or len(series) == shard[1]:
+        return ""
+    held = f"{len(series)}" if series else f"{file.name}, one"
+    return f"{held} of {shard[1]} shards"
 
 
 def _elsewhere(path: Path, held: Mapping[str, StoredTensor]) -> dict[str, SourceError]:
     """The tensors that a shard's index places in other shards, and the way to them."""
-    if not _alone(path):
+    if shard_of(path.name) is None:
         return {}
     indexes = [index for index in path.parent.glob("*.json") if weights_of(index.name)]
     try:

@@ -119,8 +119,11 @@ class Model(Shown):
     def said_of_both(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Warnings and notes about its two matrices, once both have been compared."""
         pair, tied = self.weighed.pair, self.told.tied
-        if pair is None or (self.remote and "equal" not in self.__dict__):
+        if pair is None:
             return (), ()
+        if self.remote and "equal" not in self.__dict__:
+            unread = f"{' and '.join(pair)} are both there and were not compared"
+            return (), ((f"{unread}: {self.told.name} says that they are tied",) if tied else ())
         names, said = " and ".join(pair), self.told.contradiction
         if self.equal is False and tied:
             claim = said or f"{self.told.name} says that they are tied"

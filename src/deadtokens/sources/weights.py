@@ -9,7 +9,7 @@ from deadtokens.errors import SourceError
 
 # Where weights lie in several kinds of file, the first kind here is read.
 _KINDS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-_CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
+CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
 # Of a variant: model.safetensors.index.fp16.json.
 _INDEX = re.compile(r"(?P<weights>.+)\.index(?P<variant>\.[\w-]+)?\.json")
 
@@ -36,7 +36,7 @@ def weights_file(names: Iterable[str], where: object, remedy: str) -> str | None
         files = [name for name in present if name.endswith(kind)]
         if len(indexes) == 1:
             return indexes[0]
-        conventional = [name for name in files if name in _CONVENTIONAL]
+        conventional = [name for name in files if name in CONVENTIONAL]
         if conventional and not indexes:
             return conventional[0]
         if len(files) == 1 and not indexes:
