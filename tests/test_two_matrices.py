@@ -153,9 +153,7 @@ def test_an_input_matrix_alone_of_an_untied_model_is_refused(
 @pytest.mark.parametrize(
     "name", ["lm_head.qweight", "lm_head.weight.absmax", "lm_head.weight_packed", "lm_head.W_q"]
 )
-def test_a_quantised_output_matrix_is_there(
-    tmp_path: Path, name: str, said: bool | None
-) -> None:
+def test_a_quantised_output_matrix_is_there(tmp_path: Path, name: str, said: bool | None) -> None:
     """It cannot be read, which does not make the input matrix the output one."""
     config = None if said is None else {"tie_word_embeddings": said}
     packed = {name: np.zeros((4, V), np.int32)}

@@ -61,7 +61,9 @@ def test_naming_schemes(tmp_path: Path, scheme: str) -> None:
         assert list(open_matrix(tmp_path).shape) == expected
 
 
-@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "state_dict.model.", "base_model.model.", "params/"])
+@pytest.mark.parametrize(
+    "wrapper", ["_orig_mod.", "module.", "state_dict.model.", "base_model.model.", "params/"]
+)
 @pytest.mark.parametrize("head", ["lm_head", "unembedding", "out_head", "to_logits", "embed_out"])
 def test_what_frameworks_put_before_a_name_changes_nothing(wrapper: str, head: str) -> None:
     plain, wrapped = name_says(f"{head}.weight"), name_says(f"{wrapper}{head}.weight")
@@ -210,7 +212,7 @@ TIED = """
     tied-embeddings logits_via_embedding tie_input_output_embeddings share_decoder_embeddings
     use_tied_embeddings shared_embedding_and_softmax_weights trg_emb_prj_weight_sharing
     tie_embd_weights tied_word_embeddings tieWordEmbeddings
-""".split()
+"""
 UNTIED = "untie_embeddings_and_output_weights untie_embeddings no_weight_tying untied_embeddings"
 SILENT = """
     tie_encoder_decoder share_position_embeddings share_kv_layer tie_codebook_embeddings
@@ -220,7 +222,7 @@ SILENT = """
 
 @pytest.mark.parametrize("value", [True, False])
 def test_spellings_of_tied(value: bool) -> None:
-    for key in TIED:
+    for key in TIED.split():
         assert told_by({key: value}).tied is value, key
     for key in UNTIED.split():
         assert told_by({key: value}).tied is not value, key
@@ -256,7 +258,9 @@ def test_sizes_of_olmo_and_of_albert() -> None:
     assert albert.columns == {"embedding_size": 128, "hidden_size": 768}
 
 
-@pytest.mark.parametrize(("rows", "fit"), [(95, False), (96, True), (128, True), (400, False)])
+@pytest.mark.parametrize(
+    ("rows", "fit"), [(95, False), (96, True), (99, True), (112, True), (128, True), (130, False)]
+)
 def test_rows_that_padding_explains(rows: int, fit: bool) -> None:
     assert fits(rows, 96) is fit
 

@@ -1,4 +1,4 @@
-"""Not all or nothing: shards, indexes and configurations with something missing; parts, adapters."""
+"""Not all or nothing: shards, indexes, configurations with something missing; parts; adapters."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ def refusal(source: Path, tensor: str | None = None) -> str:
 
 
 def write_shards(
-    folder: Path, shards: Mapping[str, Mapping[str, Matrix32]], extra: Mapping[str, str] | None = None
+    folder: Path,
+    shards: Mapping[str, Mapping[str, Matrix32]],
+    extra: Mapping[str, str] | None = None,
 ) -> Path:
     """Shards and their index; `extra` places tensors that are in none, or elsewhere."""
-    places = {}
+    places: dict[str, str] = {}
     for file, tensors in shards.items():
         write_tensors(folder / file, tensors)
         places |= dict.fromkeys(tensors, file)
@@ -257,9 +259,7 @@ def test_an_adapter_that_saved_a_matrix_is_read_and_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("trained", [{"embed_tokens": [90, 91, 95]}, [90, 91, 95], None, [1, 2]])
-def test_changes_of_single_tokens_are_not_the_first_tokens(
-    tmp_path: Path, trained: object
-) -> None:
+def test_changes_of_single_tokens_are_not_the_first_tokens(tmp_path: Path, trained: object) -> None:
     name = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
     write_tensors(tmp_path / "adapter_model.safetensors", {name: live(0, 3)})
     config = {"trainable_token_indices": trained} if trained else {}

@@ -32,10 +32,12 @@ class Sizes:
     Attributes:
         vocabulary: Sizes of the vocabulary, by where each is stated.
         columns: Lengths of its vectors, likewise.
+        loose: Whether a few rows fewer agree too: the other matrix may have the padding.
     """
 
     vocabulary: Mapping[str, int]
     columns: Mapping[str, int]
+    loose: bool = False
 
     def fit(self, rows: int) -> Fit:
         """How so many rows agree with the vocabulary."""
@@ -43,7 +45,10 @@ class Sizes:
             return Fit.UNKNOWN
         if rows in self.vocabulary.values():
             return Fit.EXACT
-        padded = any(fits(rows, size) for size in self.vocabulary.values())
+        padded = any(
+            fits(rows, size) or (self.loose and size - size // 20 <= rows < size)
+            for size in self.vocabulary.values()
+        )
         return Fit.PADDED if padded else Fit.OFF
 
     def nearest(self, rows: int) -> str:
@@ -112,7 +117,8 @@ def sizes_told(told: Told) -> Sizes:
 def sizes_of(matrix: Candidate) -> Sizes:
     """The sizes of another matrix."""
     name = matrix.tensor.name
-    return Sizes({f"rows of {name}": matrix.rows}, {f"columns of {name}": matrix.columns})
+    rows, columns = {f"rows of {name}": matrix.rows}, {f"columns of {name}": matrix.columns}
+    return Sizes(rows, columns, loose=True)
 
 
 def assess(tensor: StoredTensor, sizes: Sizes, drafts: frozenset[str] = frozenset()) -> Candidate:
@@ -169,7 +175,7 @@ def _rows_words(found: Candidate) -> list[str]:
     return [
         {
             Fit.EXACT: f"its rows are the vocabulary: {nearest}",
-            Fit.PADDED: f"a few rows more than the vocabulary: {nearest}",
+            Fit.PADDED: f"{found.rows:,} rows, little else than the vocabulary: {nearest}",
             Fit.OFF: f"{found.rows:,} rows against a vocabulary of {nearest}",
         }[found.fit]
     ]

@@ -31,6 +31,7 @@ _OTHER_PARTS = re.compile(
     r"|depth|projector|quantization|rope|lora|acoustic",
 )
 _SECTIONS_DEEP = 4
+_SHARE_OF_PADDING = 20
 
 _TYING = re.compile(
     r"(use_)?(un)?(tie|tied|tying|share|shared)_|weight_tying|logits_via_embedding"
@@ -164,8 +165,16 @@ def _says_tied(key: str) -> bool:
 
 
 def fits(rows: int, size: int) -> bool:
-    """Whether so many rows are a vocabulary of that size, or one with some rows of padding."""
-    return size <= rows <= size + max(size // 20, 128)
+    """Whether so many rows are a vocabulary of that size, or one with some rows of padding.
+
+    Padding is a twentieth or sixteen rows, or goes up to a multiple of a power of two.
+    """
+    spare = rows - size
+    steps = (8 << i for i in range(10))
+    rounded = any(
+        rows % step == 0 and spare < step for step in steps if step <= max(128, size // 4)
+    )
+    return spare >= 0 and (spare <= max(size // _SHARE_OF_PADDING, 16) or rounded)
 
 
 # --- the file ---

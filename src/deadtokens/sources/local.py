@@ -93,8 +93,8 @@ def _of_folder(folder: Path) -> Path:
         ) from None
     if series := _series(names):
         return folder / series[0]
-    for name in sorted(names):
-        if part := model_parallel_part(folder / name):
+    for file in sorted(names):
+        if part := model_parallel_part(folder / file):
             raise SourceError(
                 f"it holds {part}, each with some of the rows or columns only",
                 where=folder,

@@ -31,7 +31,7 @@ _OUTPUT_NAMES = _words(
     "lm_predictions.lm_head.decoder emb_out logits logits_dense logits_proj logits_projection "
     "logits_linear logit_projection token_logits vocab_proj vocab_projection vocab_head softmax "
     "final_proj fc_out readout unembed.w_u w_u decoder_ff_logit_out_w token_unembedding "
-    "unembed_tokens tgt_word_prj decoder"
+    "unembed_tokens tgt_word_prj text_linear decoder"
 )
 _INPUT_NAMES = _words(
     "decoder.embed_tokens shared embed_tokens tok_embeddings wte embed_in word_embeddings "
@@ -40,7 +40,8 @@ _INPUT_NAMES = _words(
     "tokens_embed token_embedder embedder input_embeddings input_embedding input_embeds "
     "input_embeds_layer embed_text_tokens embed_token word_emb word_embed embed_words vocab_embed "
     "vocab_embedding vocab_embeddings embed.w_e w_e wemb decoder_wemb tgt_word_emb trg_word_emb "
-    "emb_luts.0 embedding_table text_embedding text_embeddings shared_embedding"
+    "emb_luts.0 embedding_table text_embedding text_embeddings text_emb "
+    "shared_embedding embedding_layer encoder"
 )
 _RANKS: dict[str, tuple[Role, int]] = {
     **{name: ("input", rank) for rank, name in enumerate(_INPUT_NAMES)},
@@ -53,7 +54,7 @@ WEAK = frozenset(
     _words(
         "proj_out output_projection output_layer output head unembed ff_out generator output_head "
         "output_proj emb_out logits softmax final_proj fc_out readout decoder shared emb embed "
-        "embedding embeddings embedder text_embeddings"
+        "embedding embeddings embedder text_embeddings encoder"
     )
 )
 
@@ -68,7 +69,10 @@ COPY, MEDIA = "the base model's copy in an adapter", "part of an image or audio 
 _KINDS: dict[str, str] = {
     LORA: r"lora_|lora\.(up|down)|(^|\.)(lokr|loha|hada|oft|boft|vera)_|ia3_",
     SINGLE: r"trainable_tokens",
-    "an adapter's prompt": r"prompt_embeddings|prompt_encoder|prefix_encoder|soft_prompt",
+    "an adapter's prompt": r"prompt_embeddings|prompt_encoder|prefix_encoder|soft_prompt"
+    r"|emb_params|string_to_param|^clip_[lg]$",
+    "an optimiser's or a running mean's": r"(^|[._])optimi[sz]er|exp_avg|momentum_buffer"
+    r"|(^|\.)(ema|ema_model|model_ema|ema_state_dict|teacher)(\.|$)",
     COPY: r"original_module",
     DRAFT: r"(^|[._])(mtp|medusa|eagle|draft|speculator|nextn)([._\d]|$)|shared_head|eh_proj",
     MEDIA: r"codec|audio|speech|vision(?!_?lang)|visual|image|pixel|patch|video|talker|token2wav"
