@@ -941,9 +941,7 @@ def test_both_matrices_of_a_model_that_says_it_is_tied(
     assert "hold different numbers" in untied.warnings[0]
 
 
-def test_a_shard_that_the_repository_has_not(
-    hub: Hub, tmp_path: Path, files: dict[str, bytes], weights: bytes
-) -> None:
+def test_a_shard_that_the_repository_has_not(hub: Hub, tmp_path: Path, weights: bytes) -> None:
     head = write_tensors(tmp_path / "h.safetensors", {HEAD: bfloat16(2)}).read_bytes()
     places = {EMBED: "gone.safetensors", HEAD: "here.safetensors"}
     index = json.dumps({"weight_map": places}).encode()

@@ -1,4 +1,4 @@
-"""Tied or not: numbers decide where both matrices are there, and both are judged where they differ."""
+"""Tied or not: numbers decide where both matrices are there; both are judged where they differ."""
 
 from __future__ import annotations
 

@@ -19,9 +19,10 @@ from deadtokens.sources.candidates import (
     sizes_of,
     sizes_told,
 )
-from deadtokens.sources.evidence import Told, fits
+from deadtokens.sources.evidence import Told
 from deadtokens.sources.names import LAYER, Role, name_says
 
+_OF_ONE = 1.25  # times as many rows, at most, have two matrices of one vocabulary
 _VOCABULARY_LIKE = 2  # rows to a column, at least, of a matrix that is known by its shape
 
 
@@ -67,7 +68,7 @@ class Weighed:
             return None
         read, written = self.inputs[0], outputs[0]
         few, many = sorted((read.rows, written.rows))
-        return (read.tensor.name, written.tensor.name) if fits(many, few) else None
+        return (read.tensor.name, written.tensor.name) if many <= _OF_ONE * few else None
 
     def first_unreadable(self, role: Role) -> SourceError | None:
         """Why a matrix of that role that is there cannot be read; None if there is none."""
