@@ -21,8 +21,9 @@ from deadtokens.errors import SourceError
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
 from deadtokens.report.census_findings import gather_census
 from deadtokens.report.census_page import census_page
+from deadtokens.report.survey_page import survey_page
 from deadtokens.sources import like_with_like, open_matrix, open_model, roles_compared
-from deadtokens.survey import survey
+from deadtokens.survey import survey, write_survey
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 V, D = 272, 48
@@ -282,3 +283,13 @@ def test_matrices_without_a_model_are_compared_as_they_are() -> None:
     a, b = (dt.open_matrix(live(seed)) for seed in (1, 2))
     assert like_with_like(a, b) == (a, b)
     assert roles_compared(a, b) == ""
+
+
+def test_a_survey_says_where_the_evidence_conflicts(tmp_path: Path) -> None:
+    source = model(tmp_path, {"tie_word_embeddings": True}, read=dead([7, 8]), written=live())
+    (line,) = survey([str(source)])
+    assert (line.tied, line.dead_input) == (False, 2)
+    assert "says that they are tied" in line.warnings[0]
+    write_survey(tmp_path / "survey.csv", [line])
+    assert "says that they are tied" in (tmp_path / "survey.csv").read_text().splitlines()[1]
+    assert str(source) in str(survey_page([line]).opening.warnings[0])
