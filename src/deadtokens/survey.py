@@ -337,7 +337,7 @@ def _loaded_bytes(model: Model | None) -> int:
     """Bytes of a source's matrices that are held in memory, as against mapped."""
     if model is None:
         return 0
-    names = model.both_names() or (model.choose().tensor.name,)
+    names = model.weighed.pair or (model.choose().tensor.name,)
     return sum(_held(model.tensors[name]) for name in names)
 
 

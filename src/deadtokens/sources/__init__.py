@@ -24,7 +24,7 @@ from deadtokens.sources.matrix import (
     matrix_codes,
 )
 from deadtokens.sources.model import Model
-from deadtokens.sources.pairs import like_with_like, roles_compared
+from deadtokens.sources.pairs import like_with_like, roles_compared, roles_doubt
 from deadtokens.sources.repository import HUB_PREFIX
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "open_matrix",
     "open_model",
     "roles_compared",
+    "roles_doubt",
 ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from deadtokens.errors import SourceError
 from deadtokens.sources.matrix import Matrix
 
@@ -12,7 +10,7 @@ def like_with_like(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
     """Two matrices that the sources chose, or others of those sources that have one role.
 
     Where one model holds its input matrix only and the other one's output matrix was chosen, the
-    other's input matrix is taken. Where no such matrix is there, the first warning says so.
+    other's input matrix is taken. Where no such matrix is there, `roles_doubt` has the words.
 
     Args:
         a: The matrix of one model.
@@ -25,14 +23,21 @@ def like_with_like(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
         found = [_of_role(matrix, role) for matrix in (a, b)]
         if found[0] is not None and found[1] is not None:
             return found[0], found[1]
-    read = (a, b)[roles.index("input")]
-    if read.model is not None and read.model.tied:
-        return a, b  # its input matrix is its output matrix too
-    doubt = (
+    return a, b
+
+
+def roles_doubt(a: Matrix, b: Matrix) -> str:
+    """That two matrices compared are of two roles, in words; "" where they are not."""
+    roles = [_role(matrix) for matrix in (a, b)]
+    if roles[0] == roles[1] or "other" in roles:
+        return ""
+    read = (a, b)[roles.index("input")].model
+    if read is not None and (read.tied or (not read.remote and read.equal)):
+        return ""  # its input matrix is its output matrix too
+    return (
         f"the {roles[0]} matrix of A ({a.tensor}) is compared with the {roles[1]} matrix of B "
         f"({b.tensor}): they are one only where input and output are tied"
     )
-    return replace(a, warnings=(doubt, *a.warnings)), b
 
 
 def roles_compared(a: Matrix, b: Matrix) -> str:
