@@ -26,6 +26,7 @@ ORDER = [
     "kernels",
     "sources",
     "tokens",
+    "row_facts",
     "snowball",
     "occupied",
     "census",

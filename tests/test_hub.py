@@ -27,6 +27,7 @@ from huggingface_hub import close_session, constants
 
 import deadtokens as dt
 from deadtokens.errors import SourceError
+from deadtokens.inventory import Both, take_both, take_inventory
 from deadtokens.listening import Listener, Reached, listen
 from deadtokens.sources import cache, inspect, open_model, repository, transfer
 from deadtokens.sources.cache import cache_folder, safe_name
@@ -202,7 +203,13 @@ def test_shards(hub: Hub, tmp_path: Path, files: dict[str, bytes]) -> None:
     places["a"] = "model-00000-of-00003.safetensors"
     files["model.safetensors.index.json"] = json.dumps({"weight_map": places}).encode()
     hub.repositories[NAME] = Repository(files, commit="1" * 40)
-    assert "places tensor 'a' in model-00000" in fails(SOURCE)
+    matrix = open_model(SOURCE).matrix()  # a tensor that is elsewhere is a note
+    assert np.array_equal(matrix.codes[:], head.view(np.uint16))
+    assert "the index names tensors that are not there: a" in matrix.notes
+    places[HEAD] = "model-00000-of-00003.safetensors"
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": places}).encode()
+    hub.repositories[NAME] = Repository(files, commit="2" * 40)
+    assert f"places tensor {HEAD!r} in model-00000" in fails(SOURCE)
 
 
 def test_inspecting_transfers_headers_only(hub: Hub) -> None:
@@ -889,3 +896,62 @@ def test_where_nobody_answers_it_says_so_at_once(
     monkeypatch.setattr(transfer, "_WAITS", (60.0,))  # nobody waits that long
     assert "no hub answers" in fails(f"hf:{NAME}")
     assert not any("trying again" in message for message in heard.messages)
+
+
+# --- which matrix, and what is missing ---
+
+
+def test_sizes_and_untied_matrices_are_read_from_the_configuration(
+    hub: Hub, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    path = tmp_path / "m.safetensors"
+    square = bfloat16(3, D, D)
+    tensors = {EMBED: bfloat16(1), "text_model.head.weight": square}
+    files["model.safetensors"] = write_tensors(path, tensors).read_bytes()
+    files["config.json"] = json.dumps({"text_config": {"vocab_size": V}}).encode()
+    hub.repositories[NAME] = Repository(files)
+    matrix = dt.open_matrix(SOURCE)
+    assert matrix.tensor == EMBED
+    assert "too few rows" in matrix.notes[0]
+
+
+def test_a_configuration_that_is_no_json(hub: Hub, files: dict[str, bytes]) -> None:
+    files["config.json"] = b'{"tie_word_embeddings": true,}'
+    hub.repositories[NAME] = Repository(files)
+    matrix = dt.open_matrix(SOURCE)
+    assert "could not be understood" in matrix.warnings[0]
+    assert "config.json is left out" in matrix.notes[0]
+
+
+def test_both_matrices_of_a_model_that_says_it_is_tied(
+    hub: Hub, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    """They are compared once both are transferred, and the contradiction is said."""
+    del files["tokenizer.json"]
+    path = tmp_path / "m.safetensors"
+    files["model.safetensors"] = write_tensors(
+        path, {EMBED: bfloat16(1), HEAD: bfloat16(2)}
+    ).read_bytes()
+    hub.repositories[NAME] = Repository(files)
+    taken = take_inventory(dt.open_matrix(SOURCE))
+    assert take_both(taken) == Both()
+    assert "were not compared: config.json says that they are tied" in taken.matrix.notes[0]
+    untied = take_both(taken, transfer=True).untied
+    assert untied is not None
+    assert "hold different numbers" in untied.warnings[0]
+
+
+def test_a_shard_that_the_repository_has_not(hub: Hub, tmp_path: Path, weights: bytes) -> None:
+    head = write_tensors(tmp_path / "h.safetensors", {HEAD: bfloat16(2)}).read_bytes()
+    places = {EMBED: "gone.safetensors", HEAD: "here.safetensors"}
+    index = json.dumps({"weight_map": places}).encode()
+    kept = {"here.safetensors": head, "model.safetensors.index.fp16.json": index}
+    hub.repositories[NAME] = Repository(kept)
+    matrix = dt.open_matrix(SOURCE)
+    assert matrix.tensor == HEAD
+    assert "gone.safetensors was left out: no such file in the repository" in matrix.notes
+    places = {EMBED: "here.safetensors", HEAD: "gone.safetensors"}
+    index = json.dumps({"weight_map": places}).encode()
+    kept = {"here.safetensors": weights, "model.safetensors.index.fp16.json": index}
+    hub.repositories[NAME] = Repository(kept, commit="3" * 40)
+    assert f"the index places {HEAD!r} there" in fails(SOURCE)

@@ -127,9 +127,14 @@ def test_untied_input_matrix_alone_is_refused(tmp_path: Path, config: object) ->
 
 @pytest.mark.parametrize("content", ["not json", "[1]", "[" * 100_000])
 def test_broken_config(tmp_path: Path, content: str) -> None:
+    """What it would have said is missing: a note, and a warning where the answer hangs on it."""
     write_model(tmp_path, INPUT)
     (tmp_path / "config.json").write_text(content)
-    assert "config.json: not a JSON object" in refusal(tmp_path)
+    matrix = open_matrix(tmp_path)
+    assert "could not be understood" in matrix.warnings[0]
+    assert "config.json is left out" in matrix.notes[0]
+    assert "not a JSON object" in matrix.notes[0]
+    assert open_matrix(write_model(tmp_path, INPUT, OUTPUT)).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,13 @@ from deadtokens.inventory import (
     Inventory,
     NamedToken,
     Untied,
-    composition,
     dead_tokens,
     named_tokens,
-    row_norms,
     token_of,
 )
 from deadtokens.keep import Keep
 from deadtokens.kernels.types import BoolArray, Int64Array
+from deadtokens.row_facts import composition, row_norms
 from deadtokens.sources import Matrix
 from deadtokens.tokens import Labels
 from deadtokens.writing import (
@@ -55,7 +54,7 @@ def write_inventory(folder: Path, taken: Inventory, untied: Untied | None) -> li
             (folder / name).unlink(missing_ok=True)
     search = taken.search
     masks = {"cluster": search.rows, "zero": search.zero, "dead": taken.dead.rows}
-    dead, named = dead_tokens(taken, untied), named_tokens(taken)
+    dead, named = dead_tokens(taken, untied), named_tokens(taken, untied)
     written = [
         *_write_groups(folder, taken.matrix, taken.census, masks),
         _write_records(folder / "tokens.csv", DeadToken, dead),
@@ -192,7 +191,7 @@ def inventory_facts(
         "tensor": matrix.tensor,
         "tokenizer": _tokenizer_file(matrix),
         "note": matrix.note or matrix.reason,
-        "warnings": list(taken.warnings),
+        "warnings": list(dict.fromkeys(taken.warnings + (untied.warnings if untied else ()))),
         "notes": list(matrix.notes),
         "format": matrix.storage,
         "n_rows": found.n_rows,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from deadtokens.census import Census
 from deadtokens.cluster import ClusterSearch
-from deadtokens.copies import Copies
-from deadtokens.kernels.types import BoolArray
-from deadtokens.near import Near
+from deadtokens.copies import Copies, find_copies
+from deadtokens.kernels.types import BoolArray, Int64Array
+from deadtokens.near import Near, Surroundings
 from deadtokens.sources import Matrix
+from deadtokens.tokens import Labels
 
 # In the order in which they are said to count: of two that hold, the later one is named.
 EVIDENCE = (
@@ -100,3 +102,53 @@ def dead_rows(
     parts = [f"{count:,} {_WORDS[name]}" for name, count in counts.items() if count]
     how = ", ".join(parts) or "no cluster, no equal rows, no zeros"
     return DeadRows(evidence > 0, how, evidence, copies, near)
+
+
+def put_together(
+    matrix: Matrix,
+    found: Census,
+    search: ClusterSearch,
+    around: Surroundings,
+    labels: Labels | None,
+) -> tuple[ClusterSearch, DeadRows]:
+    """The search without what turns out to be copies of a trained row, and the dead rows.
+
+    Args:
+        matrix: The matrix.
+        found: Its census.
+        search: What `find_cluster` found.
+        around: What `look_around` found.
+        labels: What the tokenizer says of the rows, if there is one.
+    """
+    elsewhere = _dead_elsewhere(search, found, [near.rows for near in around.near])
+    copies = tuple(find_copies(found, elsewhere, around.norms, labels))
+    search = _without_copies(search, copies)
+    return search, dead_rows(matrix, found, search, around.near, copies)
+
+
+def _dead_elsewhere(search: ClusterSearch, found: Census, near: Sequence[Int64Array]) -> BoolArray:
+    """The rows that are dead by where they lie: a cluster of equal rows only may be copies."""
+    rows = search.zero.copy()
+    for cluster in (search.rows, None if search.second is None else search.second.rows):
+        if cluster is not None and not _is_one_vector(cluster, found):
+            rows |= cluster
+    for chosen in near:
+        rows[chosen] = True
+    return rows
+
+
+def _is_one_vector(rows: BoolArray, found: Census) -> bool:
+    groups = found.groups[rows]
+    return groups.size > 0 and bool(groups[0] >= 0 and (groups == groups[0]).all())
+
+
+def _without_copies(search: ClusterSearch, copies: Sequence[Copies]) -> ClusterSearch:
+    """A cluster that is a trained row and its copies is none."""
+    donors = [made.donor for made in copies]
+    if search.second is not None and search.second.rows[donors].any():
+        search = replace(search, second=None)
+    if not search.rows[donors].any():
+        return search
+    made = next(made for made in copies if search.rows[made.donor])
+    none = np.zeros_like(search.rows)
+    return replace(search, rows=none, reason=f"no cluster: {made.words}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -12,13 +11,14 @@ import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, Census, census, raw_census
 from deadtokens.cluster import ClusterSearch, find_cluster
-from deadtokens.copies import Copies, find_copies
-from deadtokens.deadrows import EVIDENCE, DeadRows, dead_rows
+from deadtokens.deadrows import EVIDENCE, DeadRows, put_together
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.merging import merging
 from deadtokens.near import look_around
+from deadtokens.row_facts import composition as composition
+from deadtokens.row_facts import row_norms
 from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.tokens import LABELS, Labels, label_rows
@@ -27,7 +27,6 @@ MatrixName: TypeAlias = Literal["input", "output", "both", "only"]
 
 # Labels of rows that stand for no text of their own, and are known by name.
 NAMED = ("special", "reserved", "added")
-_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def take_inventory(
     Raises:
         SourceError: The tokenizer cannot be read.
     """
+    matrix = _beside_the_other(matrix)
     with ThreadPoolExecutor(1) as beside:
         # Most of labelling is done outside the interpreter's lock.
         labelling = None if labels else beside.submit(label_rows, matrix)
@@ -90,39 +90,20 @@ def take_inventory(
         outside = (found.first != NOT_FINITE) & ~search.zero & ~search.clustered
         around = look_around(matrix, outside, found.first != NOT_FINITE, workers=workers)
         labels = labelling.result() if labelling else labels
-    elsewhere = _dead_elsewhere(search, found, [near.rows for near in around.near])
-    copies = tuple(find_copies(found, elsewhere, around.norms, labels))
-    search = _without_copies(search, copies)
-    dead = dead_rows(matrix, found, search, around.near, copies)
+    search, dead = put_together(matrix, found, search, around, labels)
     return Inventory(matrix, found, raw, search, dead, merged, labels)
 
 
-def _dead_elsewhere(search: ClusterSearch, found: Census, near: Sequence[Int64Array]) -> BoolArray:
-    """The rows that are dead by where they lie: a cluster of equal rows only may be copies."""
-    rows = search.zero.copy()
-    for cluster in (search.rows, None if search.second is None else search.second.rows):
-        if cluster is not None and not _is_one_vector(cluster, found):
-            rows |= cluster
-    for chosen in near:
-        rows[chosen] = True
-    return rows
-
-
-def _is_one_vector(rows: BoolArray, found: Census) -> bool:
-    groups = found.groups[rows]
-    return groups.size > 0 and bool(groups[0] >= 0 and (groups == groups[0]).all())
-
-
-def _without_copies(search: ClusterSearch, copies: Sequence[Copies]) -> ClusterSearch:
-    """A cluster that is a trained row and its copies is none."""
-    donors = [made.donor for made in copies]
-    if search.second is not None and search.second.rows[donors].any():
-        search = replace(search, second=None)
-    if not search.rows[donors].any():
-        return search
-    made = next(made for made in copies if search.rows[made.donor])
-    none = np.zeros_like(search.rows)
-    return replace(search, rows=none, reason=f"no cluster: {made.words}")
+def _beside_the_other(matrix: Matrix) -> Matrix:
+    """The matrix, with what comparing it with the model's other one says."""
+    if matrix.model is None or matrix.tensor not in (matrix.model.weighed.pair or ()):
+        return matrix
+    warnings, notes = matrix.model.said_of_both()
+    return replace(
+        matrix,
+        warnings=tuple(dict.fromkeys((*matrix.warnings, *warnings))),
+        notes=tuple(dict.fromkeys((*matrix.notes, *notes))),
+    )
 
 
 @dataclass(frozen=True)
@@ -136,6 +117,11 @@ class Untied:
 
     read: Inventory
     written: Inventory
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of both, a sentence each."""
+        return tuple(dict.fromkeys(self.written.warnings + self.read.warnings))
 
     @property
     def dead_in(self) -> tuple[BoolArray, BoolArray]:
@@ -181,19 +167,23 @@ def take_both(taken: Inventory, *, transfer: bool = False, workers: int | None =
         workers: Threads; all cores by default.
     """
     model, own = taken.matrix.model, taken.matrix.tensor
-    names = model.both_names() if model else ()
-    if model is None or own not in names:
+    pair = model.weighed.pair if model else None
+    if model is None or pair is None or own not in pair:
         return Both()
-    other = names[1 - names.index(own)]
+    other = pair[1 - pair.index(own)]
     if model.remote and not transfer:
+        if model.tied:
+            return Both()
         return Both(unread=f"{other} was not transferred: add --both")
+    if model.equal:
+        return Both()
     try:
         matrix = replace(model.matrix(other), tokenizer=taken.matrix.tokenizer)
     except SourceError as error:
         return Both(unread=str(error))
     labels = taken.labels if matrix.n_rows == taken.matrix.n_rows else None
-    pair = taken, take_inventory(matrix, labels=labels, workers=workers)
-    return Both(Untied(*(pair if own == names[0] else reversed(pair))))
+    two = taken, take_inventory(matrix, labels=labels, workers=workers)
+    return Both(Untied(*(two if own == pair[0] else reversed(two))))
 
 
 @dataclass(frozen=True)
@@ -300,9 +290,11 @@ class NamedToken:
         row: The row.
         token: Its text.
         label: ``"special"``, ``"reserved"`` or ``"added"``.
-        untrained: Whether its row is dead.
+        untrained: Whether its row is dead, in either matrix where there are two.
         evidence: Why, in words.
         norm: Euclidean norm of its vector.
+        dead_in: Of the untied matrices, those it is dead in: ``"input"``, ``"output"``,
+            ``"both"``; ``"only"`` where there is one matrix; empty if it is not dead.
     """
 
     row: int
@@ -311,30 +303,70 @@ class NamedToken:
     untrained: bool
     evidence: str
     norm: float
+    dead_in: MatrixName | Literal[""] = ""
 
 
-def named_tokens(taken: Inventory) -> list[NamedToken]:
-    """The special, reserved and added tokens: which are untrained, and the evidence."""
+def named_tokens(taken: Inventory, untied: Untied | None = None) -> list[NamedToken]:
+    """The special, reserved and added tokens: which are untrained, and the evidence.
+
+    With ``untied``, those whose row is dead in either matrix are untrained. The evidence is that of
+    the matrices where it is dead. The norm is that of the matrix of ``taken``, unless the row is
+    dead in the other one only.
+    """
     labels = taken.labels
     if labels is None:
         return []
     rows = np.flatnonzero(np.isin(labels.labels, [LABELS.index(name) for name in NAMED]))
-    norms = row_norms(taken.matrix, rows)
-    groups = taken.census.groups
-    return [
-        NamedToken(
-            row=row,
-            token=labels.texts[row],
-            label=labels.label_of(row),
-            untrained=bool(taken.dead.rows[row]),
-            evidence=_evidence_words(taken, row, int(groups[row])),
-            norm=float(norm),
+    told = [_named_evidence(taken, untied, row) for row in rows.tolist()]
+    norms = _norms_where_dead(taken, untied, rows, [dead_in for dead_in, _ in told])
+    found = []
+    for row, norm, (dead_in, evidence) in zip(rows.tolist(), norms, told, strict=True):
+        found.append(
+            NamedToken(
+                row=row,
+                token=labels.texts[row],
+                label=labels.label_of(row),
+                untrained=dead_in != "",
+                evidence=evidence,
+                norm=float(norm),
+                dead_in=dead_in,
+            )
         )
-        for row, norm in zip(rows.tolist(), norms, strict=True)
-    ]
+    return found
 
 
-def _evidence_words(taken: Inventory, row: int, group: int) -> str:
+def _norms_where_dead(
+    taken: Inventory, untied: Untied | None, rows: Int64Array, dead_in: list[str]
+) -> Float64Array:
+    """Norms of rows in the matrix of ``taken``, or in the other where they are dead there only."""
+    norms = row_norms(taken.matrix, rows)
+    if untied is not None:
+        own, other = ("input", untied.written) if taken is untied.read else ("output", untied.read)
+        elsewhere = np.array([name not in ("", "both", own) for name in dead_in], dtype=np.bool_)
+        norms[elsewhere] = row_norms(other.matrix, rows[elsewhere])
+    return norms
+
+
+def _named_evidence(
+    taken: Inventory, untied: Untied | None, row: int
+) -> tuple[MatrixName | Literal[""], str]:
+    """In which matrices a row is dead, and the evidence in words."""
+    if untied is None:
+        return ("only" if taken.dead.rows[row] else ""), _evidence_words(taken, row)
+    sides: tuple[tuple[MatrixName, Inventory], ...] = (
+        ("input", untied.read),
+        ("output", untied.written),
+    )
+    dead = [(name, side) for name, side in sides
+            if row < side.matrix.n_rows and side.dead.rows[row]]  # fmt: skip
+    if not dead:
+        return "", _evidence_words(taken, row)
+    words = "; ".join(f"in the {name}: {_evidence_words(side, row)}" for name, side in dead)
+    return ("both" if len(dead) > 1 else dead[0][0]), words
+
+
+def _evidence_words(taken: Inventory, row: int) -> str:
+    group = int(taken.census.groups[row])
     if taken.census.first[row] == NOT_FINITE:
         return "its row holds NaN or an infinity"
     if taken.search.zero[row]:
@@ -348,35 +380,3 @@ def _evidence_words(taken: Inventory, row: int, group: int) -> str:
         side = "inside" if taken.search.rows[row] else "beyond"
         parts.append(f"{side} the void, {distance:.3g} from the cluster's centre")
     return "; ".join(parts) or "no other row has its vector"
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What the tokens of a group of rows are.
-
-    Attributes:
-        n_rows: The rows.
-        labels: How many rows have each label, the most frequent first.
-        scripts: How many have each script, likewise; rows without text left out.
-    """
-
-    n_rows: int
-    labels: dict[str, int]
-    scripts: dict[str, int]
-
-
-def composition(labels: Labels | None, rows: Int64Array) -> Composition:
-    """Labels and scripts of rows; empty without a tokenizer."""
-    if labels is None:
-        return Composition(rows.size, {}, {})
-    by_frequency = sorted(labels.label_counts(rows).items(), key=lambda item: -item[1])
-    return Composition(rows.size, dict(by_frequency), labels.script_counts(rows))
-
-
-def row_norms(matrix: Matrix, rows: Int64Array) -> Float64Array:
-    """Euclidean norms of rows."""
-    norms = np.empty(rows.size)
-    for start in range(0, rows.size, _BLOCK_ROWS):
-        block = slice(start, start + _BLOCK_ROWS)
-        norms[block] = np.linalg.norm(matrix.values(rows[block]).astype(np.float64), axis=1)
-    return norms

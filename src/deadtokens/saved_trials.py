@@ -30,7 +30,6 @@ from deadtokens.listening import watched
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball
 from deadtokens.sources import PREFIX, Matrix, Model, open_model
-from deadtokens.sources.choose import candidates
 from deadtokens.sources.matrix import matrix_format
 from deadtokens.sources.quantised import is_quantisation
 from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Cell, measure
@@ -153,7 +152,7 @@ def find_trials(model: Model, tensor: str | None = None) -> StoredTensor | None:
     if tensor is not None:
         named = model.tensors.get(tensor)
         return named if named is not None and len(named.shape) == 3 else None
-    if candidates(model.tensors):
+    if model.weighed.listed:
         return None
     found = [t for t in model.tensors.values() if len(t.shape) == 3 and _storage(t)]
     if len(found) > 1:

@@ -55,6 +55,7 @@ class Surveyed(Shown):
         unreachable: Tokens that the tokenizer cannot produce.
         padding: Rows beyond the tokenizer.
         seconds: What it took.
+        warnings: Where the evidence for its matrices conflicts or is thin, a sentence each.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Surveyed(Shown):
     unreachable: int | None = None
     padding: int | None = None
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         what = f"{self.dead:,} dead of {self.vocabulary:,} rows" if not self.error else self.error
@@ -134,7 +136,11 @@ def write_survey(path: Path, lines: Sequence[Surveyed]) -> Written:
 def _csv_line(line: Surveyed) -> list[object]:
     return [
         spreadsheet_safe(value) if isinstance(value, str) else value
-        for value in (asdict(line) | {"populations": " ".join(map(str, line.populations))}).values()
+        for value in (
+            asdict(line)
+            | {"populations": " ".join(map(str, line.populations))}
+            | {"warnings": ". ".join(line.warnings)}
+        ).values()
     ]
 
 
@@ -234,7 +240,7 @@ def _take(source: str, place: str, known: frozenset[str]) -> _Taken:
 def _line(source: str, taken: Inventory) -> Surveyed:
     matrix, found, labels = taken.matrix, taken.census, taken.labels
     untied = take_both(taken).untied
-    named = named_tokens(taken) if labels else []
+    named = named_tokens(taken, untied) if labels else []
     counts = labels.label_counts() if labels else {}
     return Surveyed(
         source=source,
@@ -253,12 +259,17 @@ def _line(source: str, taken: Inventory) -> Surveyed:
         named=len(named) if labels else None,
         unreachable=labels.unreachable if labels else None,
         padding=counts.get("padding", 0) if labels else None,
+        warnings=tuple(
+            dict.fromkeys(taken.warnings + (untied.warnings if untied is not None else ()))
+        ),
     )
 
 
 def _tied(model: Model | None) -> bool | None:
     if model is None:
         return None
+    if not model.remote and model.equal is not None:
+        return model.equal
     return False if model.both_names() else model.tied
 
 
@@ -313,6 +324,7 @@ def _read(path: Path) -> Surveyed | None:
     try:
         facts = json.loads(path.read_bytes())
         facts["populations"] = tuple(facts["populations"])
+        facts["warnings"] = tuple(facts.get("warnings", ()))
         return Surveyed(**facts)
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -325,7 +337,7 @@ def _loaded_bytes(model: Model | None) -> int:
     """Bytes of a source's matrices that are held in memory, as against mapped."""
     if model is None:
         return 0
-    names = model.both_names() or (model.choose().tensor.name,)
+    names = model.weighed.pair or (model.choose().tensor.name,)
     return sum(_held(model.tensors[name]) for name in names)
 
 

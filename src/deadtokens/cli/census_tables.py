@@ -8,7 +8,7 @@ from deadtokens.census import Census
 from deadtokens.census_files import group_facts
 from deadtokens.cli.display import left_out, line, new_table, print_table, quoted, text_cell
 from deadtokens.cluster import ClusterSearch
-from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, named_tokens
+from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, Untied, named_tokens
 from deadtokens.keep import Keep
 from deadtokens.kernels.types import BoolArray
 from deadtokens.tokens import Labels
@@ -40,7 +40,9 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
         return
     labels_table(taken.labels, taken.dead.rows)
     _texts_line(taken.labels, taken.dead.rows)
-    named_table(named_tokens(taken))
+    if both.untied is not None:
+        _other_matrix_line(taken, both.untied)
+    named_table(named_tokens(taken, both.untied))
 
 
 def census_line(found: Census) -> None:
@@ -161,13 +163,22 @@ def labels_table(labels: Labels, dead: BoolArray | None = None) -> None:
         line(f"note: {note}")
 
 
-def _texts_line(labels: Labels, dead_rows: BoolArray) -> None:
+def _other_matrix_line(taken: Inventory, untied: Untied) -> None:
+    """The tokens that are dead in the other matrix only."""
+    read, written = untied.dead_in
+    only, name = (written & ~read, "output") if taken is untied.read else (read & ~written, "input")
+    if taken.labels is not None:
+        what = f"other tokens dead in the {name} only"
+        _texts_line(taken.labels, only[: taken.matrix.n_rows], what)
+
+
+def _texts_line(labels: Labels, dead_rows: BoolArray, what: str = "other dead tokens") -> None:
     """The dead tokens that are not known by name, one after another."""
     dead = dead_rows.nonzero()[0].tolist()
     others = [row for row in dead if labels.label_of(row) not in (*NAMED, "padding")]
     if others:
         texts = [f"{row} {quoted(labels.texts[row])}" for row in others[:_OTHERS_SHOWN]]
-        line(f"{len(others):,} other dead tokens: {_some(texts, len(others))}")
+        line(f"{len(others):,} {what}: {_some(texts, len(others))}")
 
 
 def named_table(named: Sequence[NamedToken]) -> None:
@@ -175,15 +186,22 @@ def named_table(named: Sequence[NamedToken]) -> None:
     if not named:
         return
     untrained = [token for token in named if token.untrained]
+    share = (
+        f"all {len(named):,}"
+        if len(untrained) == len(named)
+        else (f"{len(untrained):,} of {len(named):,}")
+    )
     line(
-        f"{len(untrained):,} of {len(named):,} special, reserved and added tokens are shown to be "
-        "untrained" + (":" if untrained else "")
+        f"{share} special, reserved and added tokens are shown to be untrained"
+        + (":" if untrained else "")
     )
     if not untrained:
         return
-    table = new_table("row", "token", "label", "norm", "evidence")
+    two = any(token.dead_in != "only" for token in untrained)
+    table = new_table("row", "token", "label", "norm", *(["dead in"] if two else []), "evidence")
     for token in untrained[:_NAMED_SHOWN]:
-        cells = (str(token.row), quoted(token.token), token.label, f"{token.norm:.5g}")
+        cells = [str(token.row), quoted(token.token), token.label, f"{token.norm:.5g}"]
+        cells += [str(token.dead_in)] if two else []
         table.add_row(*map(text_cell, (*cells, token.evidence)))
     print_table(table)
     where = ": all of them in special.csv (-o DIR)"

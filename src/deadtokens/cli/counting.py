@@ -64,13 +64,14 @@ def census(
     both = take_both(taken, transfer=transfer_both)
     kept = keep_map(taken, both) if export_keep is not None else None
     if json:
-        facts = inventory_facts(taken, both.untied, named_tokens(taken))
+        facts = inventory_facts(taken, both.untied, named_tokens(taken, both.untied))
         if kept is not None:
             facts["keep"] = {"kept": kept.kept.size, "bytes_saved": kept.bytes_saved}
             facts["keep"]["caveats"] = list(kept.caveats)
         display.print_json(facts | {"other_unread": both.unread or None})
     else:
-        tables.matrix_lines(matrix, taken.warnings)
+        of_both = both.untied.warnings if both.untied else ()
+        tables.matrix_lines(taken.matrix, tuple(dict.fromkeys(taken.warnings + of_both)))
         census_tables.inventory_tables(taken, both)
         if kept is not None:
             census_tables.keep_lines(kept, display.size(kept.bytes_saved))

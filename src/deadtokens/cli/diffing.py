@@ -55,11 +55,13 @@ def diff(
     from deadtokens.cli import display
     from deadtokens.diff import diff as compare
     from deadtokens.diff.files import DIFF_FILES, diff_facts, write_diff
-    from deadtokens.sources import open_matrix
+    from deadtokens.sources import like_with_like, open_matrix
     from deadtokens.writing import check_place, check_spares, make_folder
 
     a = open_matrix(source_a, tensor)
     b = open_matrix(source_b, tensor if tensor_b is None else tensor_b)
+    if tensor is None and tensor_b is None:
+        a, b = like_with_like(a, b)
     if output is not None:
         make_folder(output)
         places = [check_place(output / name) for name in DIFF_FILES]
@@ -78,9 +80,17 @@ def diff(
 def show(found: Diff) -> None:
     """What moved, and what became of each black hole."""
     from deadtokens.cli import display
+    from deadtokens.sources import roles_compared
 
+    for warning in found.warnings:
+        display.line(f"warning: {warning}")
     display.line(_side("A", found.a, found.census_a))
     display.line(_side("B", found.b, found.census_b))
+    if roles := roles_compared(found.a, found.b):
+        display.line(f"compared: {roles}")
+    for name, matrix in (("A", found.a), ("B", found.b)):
+        for note in matrix.notes:
+            display.line(f"  note: {name}: {note}")
     for text in (_rows_line(found), *_rounding_lines(found), *_token_lines(found)):
         display.line(text)
     _movement_table(found)

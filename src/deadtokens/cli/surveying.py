@@ -81,13 +81,19 @@ def _progress(line: Surveyed) -> None:
 def _facts(line: Surveyed) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return asdict(line) | {"populations": list(line.populations)}
+    return asdict(line) | {
+        "populations": list(line.populations),
+        "warnings": list(line.warnings),
+    }
 
 
 def _print(lines: list[Surveyed]) -> None:
     from deadtokens.cli import display
     from deadtokens.survey import COLUMN_TITLES, cells
 
+    for line in lines:
+        for warning in line.warnings:
+            display.line(f"warning: {line.source}: {warning}")
     good = [cells(line) for line in lines if not line.error]
     if good:
         display.sections_table(list(COLUMN_TITLES.values()), {"": good})

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _THRESHOLDS_SHOWN = 12
+_EVIDENCE_SHOWN = 20
 _NOTES = {"rejected": "rejects", "mild": "mild", "consistent": ""}
 _SMALLEST = 1e-300  # products of chances below this have no digits left
 
@@ -98,6 +99,11 @@ def candidates_table(rows: Sequence[dict[str, Any]], n_tensors: int) -> None:
         table.add_row(*(Text(plain(cell)) for cell in (*cells, used)))
     print_table(table)
     line(f"{len(rows):,} of {n_tensors:,} tensors can hold token vectors")
+    for row in rows[:_EVIDENCE_SHOWN]:
+        line(
+            f"  {row['tensor']}: {'; '.join(row['evidence']) or 'nothing speaks for or against it'}"
+        )
+    left_out(len(rows) - _EVIDENCE_SHOWN, "more", ": the evidence for all of them is in --json")
 
 
 def measurement_tables(

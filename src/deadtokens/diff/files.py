@@ -118,6 +118,7 @@ def diff_facts(found: Diff) -> dict[str, Any]:
         rows = [record | {"token": texts[record["row"]]} for record in rows]
         groups = [record | {"token": texts[record["first_row"]]} for record in groups]
     return {
+        "warnings": list(found.warnings),
         "a": _side(found.a, found.census_a),
         "b": _side(found.b, found.census_b),
         "rows_in_both": found.n_common,

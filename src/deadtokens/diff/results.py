@@ -11,7 +11,7 @@ from deadtokens.errors import plain
 from deadtokens.formats import Format
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.showing import Shown
-from deadtokens.sources import Matrix
+from deadtokens.sources import Matrix, roles_doubt
 
 NONE = -1  # no black hole, no population, no steps
 
@@ -171,6 +171,13 @@ class Diff(Shown):
     def __repr__(self) -> str:
         said = ", ".join(f"{n:,} {change}" for change, n in self.tally.items()) or "no black holes"
         return plain(f"<Diff of {self.a.source} and {self.b.source}: {said}>")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where the evidence for either matrix conflicts or is thin, a sentence each."""
+        doubt = roles_doubt(self.a, self.b)
+        own = (doubt,) if doubt else ()
+        return tuple(dict.fromkeys(own + self.a.warnings + self.b.warnings))
 
     @property
     def n_common(self) -> int:

@@ -43,6 +43,7 @@ class Named:
     untrained: bool
     evidence: str
     norm: float
+    dead_in: str
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def _named(path: Path) -> tuple[Named, ...]:
             untrained=line["untrained"] == "yes",
             evidence=line["evidence"],
             norm=_real(line, "norm", path),
+            dead_in=line.get("dead_in", ""),
         )
         for line in read_table(path, _NAMED)
     )

@@ -58,22 +58,35 @@ def census_page(findings: CensusFindings) -> Page:
 def _opening(findings: CensusFindings) -> Opening:
     facts = findings.facts
     dead, rows = _number(facts, "n_dead"), _number(facts, "n_rows")
-    answer = f"{dead:,} of {rows:,}" if dead else "None found"
-    if facts.get("undecided"):
-        answer = f"{dead:,} or more, undecided" if dead else "Undecided"
-    elif facts.get("mostly_dead"):
-        answer += ", more than half"
+    elsewhere = 0 if dead else _dead_in_the_other(facts)
+    undecided = bool(facts.get("undecided")) and not elsewhere
     return Opening(
         title=str(facts.get("source") or ""),
         question="Which tokens are dead?",
-        answer=answer,
-        mood="open" if facts.get("undecided") else "no" if dead else "yes",
+        answer=_answer(facts, dead, elsewhere, rows),
+        mood="open" if undecided else "no" if dead or elsewhere else "yes",
         headline=typeset(_headline(facts)),
         sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
         cards=tuple(_cards(findings)),
         story="",
         warnings=tuple(map(typeset, texts(facts, "warnings"))),
     )
+
+
+def _dead_in_the_other(facts: Mapping[str, Any]) -> int:
+    """Dead rows of the two matrices together, where there are two."""
+    dead_in = facts.get("dead_in")
+    counts = dead_in.values() if isinstance(dead_in, dict) else ()
+    return sum(n for n in counts if isinstance(n, int))
+
+
+def _answer(facts: Mapping[str, Any], dead: int, elsewhere: int, rows: int) -> str:
+    if elsewhere:
+        return f"{elsewhere:,} in the other matrix"
+    if facts.get("undecided"):
+        return f"{dead:,} or more, undecided" if dead else "Undecided"
+    half = ", more than half" if facts.get("mostly_dead") else ""
+    return f"{dead:,} of {rows:,}{half}" if dead else "None found"
 
 
 def _headline(facts: Mapping[str, Any]) -> str:

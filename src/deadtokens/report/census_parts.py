@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deadtokens.errors import plain
-from deadtokens.report.census_findings import CensusFindings, Dead, Ranked
+from deadtokens.report.census_findings import CensusFindings, Dead, Named, Ranked
 from deadtokens.report.chartkit import (
     INK,
     MUTED,
@@ -173,24 +173,30 @@ def _named_table(findings: CensusFindings) -> Table | None:
         return None
     lines = sorted(findings.named, key=lambda token: (not token.untrained, token.row))
     untrained = sum(token.untrained for token in lines)
-    rows = tuple(
-        (
-            number_cell(float(token.row)),
-            Cell(token_text(token.token)),
-            Cell(token.label),
-            Cell("untrained", mark="rejected") if token.untrained else Cell("not shown to be"),
-            Cell(typeset(token.evidence)),
-            number_cell(token.norm),
-        )
-        for token in lines[:ROWS_AT_MOST]
-    )
+    two = any(token.dead_in not in ("", "only") for token in lines)
+    rows = tuple(_named_line(token, two) for token in lines[:ROWS_AT_MOST])
+    either = " in the input or the output matrix" if two else ""
     note = (
         f"{untrained:,} of {count(len(lines), 'special, reserved or added token')} are untrained: "
-        "their rows are dead. " + shown_of(len(rows), len(lines), "token", "the untrained first")
+        f"their rows are dead{either}. "
+        + shown_of(len(rows), len(lines), "token", "the untrained first")
     )
-    columns = ("row", "token", "label", "untrained", "evidence", "norm")
-    numeric = (True, False, False, False, False, True)
+    columns = ("row", "token", "label", "untrained", *(("dead in",) if two else ()), "evidence",
+               "norm")  # fmt: skip
+    numeric = tuple(name in ("row", "norm") for name in columns)
     return Table("special", "Special and reserved tokens", note, columns, numeric, rows)
+
+
+def _named_line(token: Named, two: bool) -> tuple[Cell, ...]:
+    return (
+        number_cell(float(token.row)),
+        Cell(token_text(token.token)),
+        Cell(token.label),
+        Cell("untrained", mark="rejected") if token.untrained else Cell("not shown to be"),
+        *([Cell(token.dead_in)] if two else []),
+        Cell(typeset(token.evidence)),
+        number_cell(token.norm),
+    )
 
 
 def _groups_table(findings: CensusFindings) -> Table | None:

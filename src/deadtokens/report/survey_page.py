@@ -9,7 +9,7 @@ from deadtokens.errors import plain
 from deadtokens.report.drawing import Page, render_page
 from deadtokens.report.opening import Card, Opening
 from deadtokens.report.tablekit import Cell, Table
-from deadtokens.report.words import count
+from deadtokens.report.words import count, typeset
 from deadtokens.survey import COLUMN_TITLES, Surveyed, cells
 from deadtokens.writing import Written, replacing, shell_line
 
@@ -49,6 +49,9 @@ def _opening(good: Sequence[Surveyed], bad: Sequence[Surveyed]) -> Opening:
         sentences=(),
         cards=tuple(_cards(good)),
         story="",
+        warnings=tuple(
+            typeset(f"{line.source}: {warning}") for line in good for warning in line.warnings
+        ),
     )
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.sources.builtin import BUILTINS, PREFIX, open_builtin
-from deadtokens.sources.choose import Candidate, Choice, candidates
+from deadtokens.sources.candidates import Candidate
+from deadtokens.sources.choose import Choice
 from deadtokens.sources.hub import open_hub
 from deadtokens.sources.local import open_local
 from deadtokens.sources.matrix import (
@@ -23,6 +24,7 @@ from deadtokens.sources.matrix import (
     matrix_codes,
 )
 from deadtokens.sources.model import Model
+from deadtokens.sources.pairs import like_with_like, roles_compared, roles_doubt
 from deadtokens.sources.repository import HUB_PREFIX
 
 __all__ = [
@@ -36,8 +38,11 @@ __all__ = [
     "Quantised",
     "TokenizerSource",
     "inspect",
+    "like_with_like",
     "open_matrix",
     "open_model",
+    "roles_compared",
+    "roles_doubt",
 ]
 
 
@@ -117,7 +122,7 @@ def inspect(source: str | Path, tensor: str | None = None) -> Inspection:
     if str(source).startswith(PREFIX):
         return _inspect_builtin(open_matrix(source, tensor))
     model = open_model(source)
-    found = candidates(model.tensors)
+    found = model.weighed.listed
     try:
         choice = model.choose(tensor)
         if choice.tensor not in [candidate.tensor for candidate in found]:

@@ -12,6 +12,10 @@ from deadtokens.errors import SourceError
 MOST_JSON_BYTES = 100_000_000
 
 
+class NotUnderstoodError(SourceError):
+    """A file that holds no JSON object."""
+
+
 def parse_object(content: bytes, where: object) -> dict[str, Any]:
     """The JSON object in a file's bytes.
 
@@ -23,7 +27,7 @@ def parse_object(content: bytes, where: object) -> dict[str, Any]:
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise SourceError("not a JSON object", where=where, remedy="fetch the file again")
+        raise NotUnderstoodError("not a JSON object", where=where, remedy="fetch the file again")
     return parsed
 
 
@@ -65,16 +69,6 @@ def weight_map(index: Mapping[str, Any], where: object) -> dict[str, str]:
             remedy="fetch the file again",
         )
     return places
-
-
-def tied(config: Mapping[str, Any]) -> bool | None:
-    """What a config.json says of the input and output matrix being one; None if it is silent."""
-    text = config.get("text_config")  # multimodal models describe the language model in here
-    for section in (config, text if isinstance(text, dict) else {}):
-        stated = section.get("tie_word_embeddings")
-        if isinstance(stated, bool):
-            return stated
-    return None
 
 
 def _is_file_name(file: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.files.gguf import Header, read_header, stored_tensors
-from deadtokens.sources.choose import GGUF_INPUT, GGUF_OUTPUT
+from deadtokens.sources.evidence import Told
 from deadtokens.sources.model import Model
+from deadtokens.sources.names import GGUF_INPUT, GGUF_OUTPUT
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 
@@ -71,10 +72,23 @@ def gguf_model(
     return Model(
         source,
         tensors,
-        tied=GGUF_OUTPUT not in tensors if GGUF_INPUT in tensors else None,
+        told=_told(tensors, metadata),
         tokenizer=metadata if has_vocabulary(metadata) else tokenizer,
         where=where,
     )
+
+
+def _told(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, Any]) -> Told:
+    """What a GGUF file says of its matrices: the output matrix is left out where they are tied."""
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    arch = f"{metadata.get('general.architecture')}."
+    sizes = {key.removeprefix(arch): value for key, value in metadata.items()
+             if key.startswith(arch) and isinstance(value, int)}  # fmt: skip
+    vocabulary = {"vocab_size": sizes["vocab_size"]} if "vocab_size" in sizes else {}
+    if isinstance(tokens, Sequence):
+        vocabulary["tokenizer.ggml.tokens"] = len(tokens)
+    ties = {"the file": GGUF_OUTPUT not in tensors} if GGUF_INPUT in tensors else {}
+    return Told(vocabulary, {}, ties, gguf=True, name="the metadata")
 
 
 def has_vocabulary(metadata: Mapping[str, Any]) -> bool:

@@ -12,22 +12,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 from deadtokens.errors import SourceError
 from deadtokens.files import AnyArray, Region, StoredTensor, gguf, read_tensors, safetensors
 from deadtokens.files.torch_files import require_torch
 from deadtokens.listening import listener
 from deadtokens.sources.cache import fetch, safe_name, store, stored
-from deadtokens.sources.choose import candidates
-from deadtokens.sources.describe import tied, weight_map
+from deadtokens.sources.describe import NotUnderstoodError, weight_map
+from deadtokens.sources.evidence import Told, told_by
 from deadtokens.sources.gguf import gguf_model, has_vocabulary, is_later_part, part_names
 from deadtokens.sources.model import Model
+from deadtokens.sources.names import name_says
 from deadtokens.sources.repository import Repository, open_repository, parse_source
+from deadtokens.sources.shards import Shards, put_together
+from deadtokens.sources.tokenizer_size import tokenizer_size
 from deadtokens.sources.transfer import RemoteFile, stretch
-from deadtokens.sources.weights import INDEX, is_weights, weights_file
+from deadtokens.sources.weights import is_weights, weights_file, weights_of
 
 # Holds most headers of safetensors files, so that one request does.
 _FIRST_BYTES = 1 << 16
@@ -83,34 +84,71 @@ def _open(repository: Repository, weights: str) -> Model:
             where=repository.named(weights),
             remedy="fetch it, and give its path",
         )
-    places: dict[str, str] | None = None
-    if weights.endswith(INDEX):
-        listed = weight_map(repository.json(weights), repository.named(weights))
-        folder = weights[: weights.rfind("/") + 1]
-        places = {name: folder + file for name, file in listed.items()}
-    if weights.removesuffix(INDEX).endswith(".safetensors"):
-        tensors = _open_safetensors(repository, weights, places)
-    else:
-        tensors = _open_whole(repository, weights, places)
-    config = repository.beside(weights, "config.json")
+    of_index = weights_of(weights)
+    safetensors_file = (of_index or weights).endswith(".safetensors")
+    open_shards = _open_safetensors if safetensors_file else _open_whole
+    shards = open_shards(repository, weights, _places(repository, weights) if of_index else None)
+    told, notes = _told(repository, weights)
+    tokenizer = repository.tokenizer(weights)
+    if tokenizer is not None:
+        told = replace(told, tokenizer_size=lambda: tokenizer_size(tokenizer))
     return Model(
         repository.shown,
-        tensors,
-        tied=tied(repository.json(config)) if config else None,
-        tokenizer=repository.tokenizer(weights),
+        shards.tensors,
+        told=told,
+        tokenizer=tokenizer,
         where=repository.shown,
-        remote=weights.removesuffix(INDEX).endswith(".safetensors"),
+        remote=safetensors_file,
+        absent=shards.absent,
+        notes=(*shards.notes, *notes),
     )
+
+
+def _places(repository: Repository, index: str) -> dict[str, str]:
+    """The file of each tensor, by an index."""
+    listed = weight_map(repository.json(index), repository.named(index))
+    folder = index[: index.rfind("/") + 1]
+    return {name: folder + file for name, file in listed.items()}
+
+
+def _told(repository: Repository, weights: str) -> tuple[Told, tuple[str, ...]]:
+    """What the configuration says, and what of it was not understood."""
+    notes, found = list[str](), dict[str, dict[str, Any] | None]()
+    for name in ("config.json", "adapter_config.json"):
+        place = repository.beside(weights, name)
+        try:
+            found[name] = repository.json(place) if place else None
+        except NotUnderstoodError as error:
+            notes.append(f"{name} is left out, with what it says of the matrices: {error.what}")
+            found[name] = {}
+    told = replace(told_by(found["config.json"] or {}), unread=bool(notes))
+    adapter = found["adapter_config.json"]
+    return (told if adapter is None else told.of_adapter(adapter)), tuple(notes)
 
 
 def _open_safetensors(
     repository: Repository, weights: str, places: Mapping[str, str] | None
-) -> dict[str, StoredTensor]:
-    names = sorted(set(places.values())) if places is not None else [weights]
-    shards = dict(zip(names, _side_by_side(repository, names), strict=True))
+) -> Shards:
     if places is None:
-        return shards[weights]
-    return _placed(repository, weights, places, shards)
+        return Shards(_shard(repository, weights), {})
+    files = sorted(set(places.values()))
+    present = [name for name in files if name in repository.files]
+    opened = zip(present, _side_by_side(repository, present), strict=True)
+    missing = _missing(repository, files)
+    return put_together(repository.named(weights), places, {**dict(opened), **missing})
+
+
+def _missing(repository: Repository, files: list[str]) -> dict[str, SourceError]:
+    """Why those of the files cannot be read that the repository has not."""
+    return {
+        file: SourceError(
+            "no such file in the repository",
+            where=repository.named(file),
+            remedy="check the index",
+        )
+        for file in files
+        if file not in repository.files
+    }
 
 
 def _side_by_side(repository: Repository, names: list[str]) -> list[dict[str, StoredTensor]]:
@@ -122,22 +160,6 @@ def _side_by_side(repository: Repository, names: list[str]) -> list[dict[str, St
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _placed(
-    repository: Repository,
-    index: str,
-    places: Mapping[str, str],
-    shards: Mapping[str, Mapping[str, StoredTensor]],
-) -> dict[str, StoredTensor]:
-    """The tensors that an index names, out of the shards that were opened."""
-    for name, file in places.items():
-        if file in shards and name not in shards[file]:
-            raise SourceError(
-                f"the index places tensor {name!r} in {file}, which does not hold it",
-                where=repository.named(index),
-            )
-    return {name: shards[file][name] for name, file in places.items() if file in shards}
 
 
 def _shard(repository: Repository, name: str) -> dict[str, StoredTensor]:
@@ -242,11 +264,9 @@ def _read(file: RemoteFile, region: Region, place: Path) -> AnyArray:
 # --- files that cannot be read in part ---
 
 
-def _open_whole(
-    repository: Repository, weights: str, places: Mapping[str, str] | None
-) -> dict[str, StoredTensor]:
+def _open_whole(repository: Repository, weights: str, places: Mapping[str, str] | None) -> Shards:
     if places is None:
-        return _fetched(repository, weights)
+        return Shards(_fetched(repository, weights), {})
     wanted = _shards_wanted(places)
     left = len(set(places.values())) - len(wanted)
     if left:
@@ -254,18 +274,16 @@ def _open_whole(
             f"{repository.named(weights)}: {left} of its files are not fetched, as no tensor in "
             f"them is called like a token matrix; to open one, name it: {repository.shown}:FILE"
         )
-    shards = {file: _fetched(repository, file) for file in wanted}
-    return _placed(repository, weights, places, shards)
+    missing = _missing(repository, wanted)
+    opened = {file: _fetched(repository, file) for file in wanted if file not in missing}
+    return put_together(repository.named(weights), places, {**opened, **missing})
 
 
 def _shards_wanted(places: Mapping[str, str]) -> list[str]:
     """Those of an index's files that hold tensors with a token matrix's name; else all."""
-    guesses = {
-        name: StoredTensor(name, Path(file), "", (1, 1), 0, lambda: np.empty((1, 1)))
-        for name, file in places.items()
-    }
-    named = [candidate.tensor.path for candidate in candidates(guesses)]
-    return sorted({str(path) for path in named} or set(places.values()))
+    said = {name: name_says(name) for name in places}
+    named = {places[name] for name, says in said.items() if says.role != "other" and not says.kind}
+    return sorted(named or set(places.values()))
 
 
 def _fetched(repository: Repository, name: str) -> dict[str, StoredTensor]:

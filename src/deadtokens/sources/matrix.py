@@ -150,16 +150,21 @@ def check_matrix(tensor: StoredTensor) -> Format:
     return fmt
 
 
-def matrix_codes(tensor: StoredTensor) -> tuple[RowCodes, Format, Quantised | None]:
+def matrix_codes(
+    tensor: StoredTensor, transposed: bool = False
+) -> tuple[RowCodes, Format, Quantised | None]:
     """The bit patterns of a 2-D tensor, without a copy, their format, and how they are stored.
 
-    float64 is the exception: it is copied to float32, which must hold every number. Of quantised
-    numbers the bit patterns are those of the float32 they stand for, made row by row.
+    Where it is transposed, rows are its columns, gathered when they are asked for. float64 is the
+    exception: it is copied to float32, which must hold every number. Of quantised numbers the bit
+    patterns are those of the float32 they stand for, made row by row.
 
     Raises:
         SourceError: The tensor is not 2-D, is empty, or has a dtype that is no format here.
     """
     fmt = check_matrix(tensor)
+    if transposed:
+        return _transposed_codes(tensor, fmt), fmt, None
     if isinstance(tensor, PartedTensor):
         return _parted_codes(tensor, fmt), fmt, None
     array = tensor.read()
@@ -177,6 +182,21 @@ def _parted_codes(tensor: PartedTensor, fmt: Format) -> RowCodes:
     if tensor.dtype == "float64":
         return _as_float32(rows, tensor).view(fmt.code_dtype)
     return MadeRows(rows.shape, lambda choice: rows[choice].view(fmt.code_dtype))
+
+
+def _transposed_codes(tensor: StoredTensor, fmt: Format) -> RowCodes:
+    """The bit patterns of a tensor's columns, as rows."""
+    if can_dequantise(tensor.dtype):
+        raise SourceError(
+            f"tensor {tensor.name!r} is quantised along its columns, which are the tokens",
+            where=tensor.path,
+            remedy="give the model that it was quantised from",
+        )
+    array = tensor.read()
+    if array.dtype == np.float64:
+        array = np.asarray(_as_float32(array, tensor))
+    codes = array.view(fmt.code_dtype).T
+    return MadeRows(codes.shape, lambda rows: np.ascontiguousarray(codes[rows]))
 
 
 def _as_float32(array: RowCodes, tensor: StoredTensor) -> npt.NDArray[np.float32]:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from deadtokens.errors import plain
+import numpy as np
+import numpy.typing as npt
+
+from deadtokens.errors import SourceError, plain
 from deadtokens.files import StoredTensor
+from deadtokens.formats import Format
+from deadtokens.rows import RowCodes
 from deadtokens.showing import Shown
-from deadtokens.sources.choose import Choice, candidates, choose
-from deadtokens.sources.matrix import Matrix, TokenizerSource, matrix_codes
+from deadtokens.sources.choose import Choice, choose
+from deadtokens.sources.evidence import Told
+from deadtokens.sources.matrix import Matrix, Quantised, TokenizerSource, matrix_codes
+from deadtokens.sources.names import SINGLE, Role, name_says
+from deadtokens.sources.tying import equal_codes
+from deadtokens.sources.weighing import Weighed, weigh
 
 
 @dataclass(frozen=True)
@@ -20,28 +30,42 @@ class Model(Shown):
     Attributes:
         source: What was opened, as the user named it.
         tensors: Every tensor, by name; only headers have been read.
-        tied: What its configuration says of input and output being one matrix; None if it is
-            silent.
+        told: What its configuration says.
         tokenizer: Where its tokenizer is; None if it brings none.
         files: The files read, which results must not replace.
         where: What an error line names.
         remote: Whether reading a tensor transfers it.
+        absent: Why a tensor that an index lists is not there, by its name.
         warnings: Where what the source says of itself conflicts, a sentence each.
         notes: What of it was left out or not understood, a sentence each.
     """
 
     source: str
     tensors: Mapping[str, StoredTensor]
-    tied: bool | None = None
+    told: Told = field(default=Told(), repr=False)
     tokenizer: TokenizerSource | None = None
     files: tuple[Path, ...] = ()
     where: object = field(default=None)
     remote: bool = False
+    absent: Mapping[str, SourceError] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Model {plain(self.source)}: {len(self.tensors):,} tensors>"
+
+    @property
+    def tied(self) -> bool | None:
+        """What its configuration says of input and output being one matrix; None if it is silent.
+
+        What the matrices themselves say, where both are there, is `equal`.
+        """
+        return self.told.tied
+
+    @cached_property
+    def weighed(self) -> Weighed:
+        """Its matrices, by what the evidence says they are; nothing of them is read."""
+        return weigh(self.tensors, self.told, self.where or self.source, self.absent)
 
     def choose(self, tensor: str | None = None) -> Choice:
         """The tensor to use, by name, or by default the output matrix, or the input one if tied.
@@ -49,7 +73,7 @@ class Model(Shown):
         Raises:
             SourceError: The model does not say which.
         """
-        return choose(self.tensors, self.where or self.source, tensor, self.tied)
+        return choose(self.weighed, self.where or self.source, tensor)
 
     def matrix(self, tensor: str | None = None) -> Matrix:
         """The matrix in a tensor, as `choose` chooses it.
@@ -60,25 +84,81 @@ class Model(Shown):
         return self._matrix(self.choose(tensor))
 
     def both_names(self) -> tuple[str, ...]:
-        """The tensors of the input and the output matrix, nothing read; empty if they are tied."""
-        found = candidates(self.tensors)
-        first = {candidate.role: candidate.tensor.name for candidate in reversed(found)}
-        if self.tied or not {"input", "output"} <= first.keys():
-            return ()
-        return first["input"], first["output"]
+        """The tensors of the input and the output matrix; empty if they are one.
+
+        Where both are there their numbers decide; of a remote model, where reading transfers them,
+        its configuration.
+        """
+        pair = self.weighed.pair
+        one = self.told.tied if self.remote else self.equal
+        return () if pair is None or one else pair
+
+    @cached_property
+    def equal(self) -> bool | None:
+        """Whether the input and the output matrix hold the same numbers; None if it is not known.
+
+        Both are read, up to the first difference.
+        """
+        pair = self.weighed.pair
+        if pair is None:
+            return None
+        try:
+            read, written = (self._codes(self.choose(name)) for name in pair)
+        except SourceError:
+            return None
+        return equal_codes(read[0], written[0], (read[1], written[1]))
+
+    def role_of(self, tensor: str) -> Role:
+        """Which matrix a tensor is, as far as the evidence says."""
+        weighed = self.weighed
+        written = (*weighed.outputs, *weighed.by_shape)
+        if tensor in [c.tensor.name for c in written]:
+            return "output"
+        return "input" if tensor in [c.tensor.name for c in weighed.inputs] else "other"
+
+    def said_of_both(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Warnings and notes about its two matrices, once both have been compared."""
+        pair, tied = self.weighed.pair, self.told.tied
+        if pair is None:
+            return (), ()
+        if self.remote and "equal" not in self.__dict__:
+            unread = f"{' and '.join(pair)} are both there and were not compared"
+            return (), ((f"{unread}: {self.told.name} says that they are tied",) if tied else ())
+        names, said = " and ".join(pair), self.told.contradiction
+        if self.equal is False and tied:
+            claim = said or f"{self.told.name} says that they are tied"
+            return (f"{names} hold different numbers, and {claim}: they are two matrices",), ()
+        if self.equal:
+            against = f", although {self.told.name} says that they are not tied"
+            return (), (f"{names} hold the same numbers{against if tied is False else ''}: tied",)
+        return (), ()
+
+    def _codes(self, choice: Choice) -> tuple[RowCodes, Format, Quantised | None]:
+        return matrix_codes(choice.tensor, choice.transposed)
 
     def _matrix(self, choice: Choice) -> Matrix:
-        codes, fmt, quantised = matrix_codes(choice.tensor)
+        codes, fmt, quantised = self._codes(choice)
         return Matrix(
             codes,
             fmt,
             self.source,
             choice.tensor.name,
             choice.reason,
+            token_ids=self._token_ids(choice.tensor),
             files=self.files,
             quantised=quantised,
             tokenizer=self.tokenizer,
             model=self,
             warnings=self.warnings + choice.warnings,
-            notes=self.notes,
+            notes=self.notes + choice.notes,
         )
+
+    def _token_ids(self, tensor: StoredTensor) -> npt.NDArray[np.int64] | None:
+        """The tokens of an adapter's changes of single tokens; None where row i is token i."""
+        if name_says(tensor.name).kind != SINGLE:
+            return None
+        trained = self.told.trained or {}
+        ids = [held for name, held in trained.items() if name in tensor.name]
+        if len(ids) == 1 and len(ids[0]) == tensor.shape[0]:
+            return np.array(ids[0], dtype=np.int64)
+        return np.full(tensor.shape[0], -1, dtype=np.int64)

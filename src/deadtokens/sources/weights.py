@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from deadtokens.errors import SourceError
 
 # Where weights lie in several kinds of file, the first kind here is read.
 _KINDS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-_CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
-INDEX = ".index.json"
+CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
+# Of a variant: model.safetensors.index.fp16.json.
+_INDEX = re.compile(r"(?P<weights>.+)\.index(?P<variant>\.[\w-]+)?\.json")
 
 
 def weights_file(names: Iterable[str], where: object, remedy: str) -> str | None:
@@ -28,11 +30,13 @@ def weights_file(names: Iterable[str], where: object, remedy: str) -> str | None
     """
     present = sorted(names)
     for kind in _KINDS:
-        indexes = [name for name in present if name.endswith(kind + INDEX)]
+        indexes = [name for name in present if (weights_of(name) or "").endswith(kind)]
+        plain = [name for name in indexes if name.endswith(".index.json")]
+        indexes = plain or indexes
         files = [name for name in present if name.endswith(kind)]
         if len(indexes) == 1:
             return indexes[0]
-        conventional = [name for name in files if name in _CONVENTIONAL]
+        conventional = [name for name in files if name in CONVENTIONAL]
         if conventional and not indexes:
             return conventional[0]
         if len(files) == 1 and not indexes:
@@ -46,6 +50,12 @@ def weights_file(names: Iterable[str], where: object, remedy: str) -> str | None
     return None
 
 
+def weights_of(name: str) -> str | None:
+    """The name of the weights that an index is of, by its own name; None if it is no index."""
+    match = _INDEX.fullmatch(name)
+    return match["weights"] if match else None
+
+
 def is_weights(name: str) -> bool:
     """Whether a file's name is that of weights, or of an index of them."""
-    return name.removesuffix(INDEX).endswith(_KINDS)
+    return (weights_of(name) or name).endswith(_KINDS)
