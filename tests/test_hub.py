@@ -31,7 +31,7 @@ from deadtokens.inventory import Both, take_both, take_inventory
 from deadtokens.listening import Listener, Reached, listen
 from deadtokens.sources import cache, inspect, open_model, repository, transfer
 from deadtokens.sources.cache import cache_folder, safe_name
-from deadtokens.tokens import reading
+from deadtokens.tokens import hugging_face
 
 V, D = 1200, 128
 PROBE = 1 << 16  # what is asked for first of a safetensors file
@@ -869,7 +869,7 @@ def test_small_files_that_are_large_are_not_fetched(
 
 def test_the_most_that_is_fetched_of_small_files() -> None:
     assert repository._MOST_JSON_BYTES == 100_000_000
-    assert repository._MOST_TOKENIZER_BYTES == reading._MAX_BYTES
+    assert repository._MOST_TOKENIZER_BYTES == hugging_face._MAX_BYTES
 
 
 # --- from the command line ---

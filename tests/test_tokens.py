@@ -130,8 +130,8 @@ WORDPIECE_ADDED = [(0, "[PAD]", True), (2, "[UNK]", True)]
 SENTENCE_PIECE_ROWS: Rows = [
     ("<unk>", "<unk>", "special", Y),
     ("<s>", "<s>", "special", Y),
-    ("<0x0A>", "\n", "byte", Y),
-    ("<0x41>", "A", "byte", N),  # as "A" is a piece
+    ("<0x0A>", "<0x0A>", "byte", Y),
+    ("<0x41>", "<0x41>", "byte", N),  # as "A" is a piece
     ("<0xE2>", "<0xE2>", "byte", U),
     ("<0xFF>", "<0xFF>", "byte", N),  # which UTF-8 never has
     ("▁t", " t", "ordinary", Y),
@@ -380,7 +380,7 @@ def test_types_of_gguf_tokens() -> None:
     found = labels_of(metadata, 7)
     expected = ["special", "ordinary", "byte", "added", "reserved", "padding", "unreachable"]
     assert column(found) == expected
-    assert found.texts == ["<unk>", "a", "\t", "  ", "spare", "", "[PAD9]"]
+    assert found.texts == ["<unk>", "a", "<0x09>", "  ", "spare", "", "[PAD9]"]
 
 
 @pytest.mark.parametrize(
@@ -732,7 +732,8 @@ def test_a_suffix_that_decoding_leaves_in_place(tmp_path: Path) -> None:
     )
     found = labels_of(file, 6)
     assert found.texts == ["a", "a", "b", "b", "ab", "ba"]
-    assert found.reachable.tolist()[:6] == [0, 1, 0, 1, 1, 0]
+    # "aa" is a, a</w>, and "ba" is b, a</w>: no merge makes ba</w>.
+    assert found.reachable.tolist()[:6] == [1, 1, 1, 1, 1, 0]
 
 
 def test_added_tokens_that_get_other_ids_than_the_file_lists(tmp_path: Path) -> None:
@@ -740,8 +741,10 @@ def test_added_tokens_that_get_other_ids_than_the_file_lists(tmp_path: Path) -> 
         tmp_path / "tokenizer.json", bpe(numbered("a", "b"), []), added=[(7, "<x>", True)]
     )
     found = labels_of(file, 9)
-    assert column(found)[:3] == ["ordinary", "ordinary", "special"]
-    assert any("1 added tokens have other ids" in note and "'<x>'" in note for note in found.notes)
+    expected = ["ordinary", "ordinary", *["padding"] * 5, "special", "padding"]
+    assert column(found) == expected
+    assert found.reachable.tolist()[7] == -1
+    assert any("'<x>' (7), have the ids that the file lists" in note for note in found.notes)
 
 
 def test_replacements_that_would_fill_the_memory_are_not_run(tmp_path: Path) -> None:
@@ -797,12 +800,13 @@ def test_where_there_is_no_tokenizer_json(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[UNK]\n", encoding="utf-8")
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x00")
     (tmp_path / "folder.json").mkdir()
-    assert "no tokenizer.json in this folder" in refusal(tmp_path)
+    assert "tokenizer.model: not a SentencePiece model" in refusal(tmp_path)
     assert "no such file" in refusal(tmp_path / "nothing.json")
-    for name in ("vocab.txt", "tokenizer.model"):
-        line = refusal(tmp_path / name)
-        assert f"{Path(name).suffix} file is not supported" in line
-        assert "save_pretrained" in line
+    assert "save_pretrained" in refusal(tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer.bin").write_bytes(b"x")
+    line = refusal(tmp_path / "tokenizer.bin")
+    assert ".bin file is not supported" in line
+    assert "save_pretrained" in line
     assert "no tokenizer.json" in refusal(tmp_path / "folder.json")
     os.mkfifo(tmp_path / "pipe.json")
     assert "not a regular file; give a tokenizer.json" in refusal(tmp_path / "pipe.json")
@@ -811,7 +815,7 @@ def test_where_there_is_no_tokenizer_json(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deadtokens.tokens.reading._MAX_BYTES", 10)
+    monkeypatch.setattr("deadtokens.tokens.hugging_face._MAX_BYTES", 10)
     line = refusal(byte_level_json(tmp_path / "tokenizer.json"))
     assert "bytes, where 10 are the most" in line
 

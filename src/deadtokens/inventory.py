@@ -81,7 +81,7 @@ def take_inventory(
     matrix = _beside_the_other(matrix)
     with ThreadPoolExecutor(1) as beside:
         # Most of labelling is done outside the interpreter's lock.
-        labelling = None if labels else beside.submit(label_rows, matrix)
+        labelling = None if labels else beside.submit(_labels_of, matrix)
         found = census(matrix)
         raw = raw_census(matrix) if matrix.quantised else None
         search = find_cluster(matrix, found, workers=workers)
@@ -89,9 +89,25 @@ def take_inventory(
         merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
         outside = (found.first != NOT_FINITE) & ~search.zero & ~search.clustered
         around = look_around(matrix, outside, found.first != NOT_FINITE, workers=workers)
-        labels = labelling.result() if labelling else labels
+        if labelling:
+            labels, notes = labelling.result()
+            matrix = replace(matrix, notes=matrix.notes + notes)
     search, dead = put_together(matrix, found, search, around, labels)
     return Inventory(matrix, found, raw, search, dead, merged, labels)
+
+
+def _labels_of(matrix: Matrix) -> tuple[Labels | None, tuple[str, ...]]:
+    """The labels of a matrix's rows; why there are none, if its own tokenizer cannot be read.
+
+    Raises:
+        SourceError: The tokenizer cannot be read, and was given by hand.
+    """
+    try:
+        return label_rows(matrix), ()
+    except SourceError as error:
+        if matrix.model is None or matrix.tokenizer is not matrix.model.tokenizer:
+            raise
+        return None, (f"tokens are not named: {error}",)
 
 
 def _beside_the_other(matrix: Matrix) -> Matrix:

@@ -36,7 +36,8 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
     else:
         line("no two rows are equal")
     if taken.labels is None:
-        line("tokens are not named: the source brings no tokenizer", ", add --tokenizer FILE")
+        if taken.matrix.tokenizer is None:
+            line("tokens are not named: the source brings no tokenizer", ", add --tokenizer FILE")
         return
     labels_table(taken.labels, taken.dead.rows)
     _texts_line(taken.labels, taken.dead.rows)

@@ -14,6 +14,7 @@ from deadtokens.sources.evidence import Told, model_parallel_part, one_series, s
 from deadtokens.sources.gguf import is_later_part, open_gguf
 from deadtokens.sources.model import Model
 from deadtokens.sources.shards import Shards, all_of, put_together
+from deadtokens.sources.tokenizer_files import COMPANIONS, TOKENIZER_JSON, find_tokenizer
 from deadtokens.sources.tokenizer_size import tokenizer_size
 from deadtokens.sources.weights import CONVENTIONAL, weights_file, weights_of
 
@@ -37,9 +38,10 @@ def open_local(source: str, path: Path) -> Model:
         return open_gguf(source, path, file)
     shards = _without_index(path, series) if series else _tensors(file)
     told, notes = _told(folder)
-    tokenizer = folder / "tokenizer.json"
+    tokenizer = find_tokenizer(folder)
     files = {tensor.path for tensor in shards.tensors.values()}
-    files |= {folder / name for name in (*_CONFIGS, "adapter_config.json")} | {tokenizer}
+    files |= {folder / name for name in (*_CONFIGS, "adapter_config.json", *COMPANIONS)}
+    files |= {tokenizer or folder / TOKENIZER_JSON}
     files |= {path} if path.is_file() else set(path.glob("*.index*.json"))
     return Model(
         source,
@@ -47,10 +49,10 @@ def open_local(source: str, path: Path) -> Model:
         told=replace(
             told,
             part=model_parallel_part(file),
-            tokenizer_size=lambda: tokenizer_size(tokenizer),
+            tokenizer_size=lambda: tokenizer_size(tokenizer) if tokenizer else None,
             shard=_alone(file, series),
         ),
-        tokenizer=tokenizer if tokenizer.is_file() else None,
+        tokenizer=tokenizer,
         files=tuple(sorted(files)),
         where=path,
         absent=shards.absent,

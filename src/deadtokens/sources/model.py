@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from deadtokens.errors import SourceError, plain
 from deadtokens.files import StoredTensor
@@ -19,6 +18,7 @@ from deadtokens.sources.choose import Choice, choose
 from deadtokens.sources.evidence import Told
 from deadtokens.sources.matrix import Matrix, Quantised, TokenizerSource, matrix_codes
 from deadtokens.sources.names import SINGLE, Role, name_says
+from deadtokens.sources.token_ids import UNKNOWN, RowTokens, row_tokens
 from deadtokens.sources.tying import equal_codes
 from deadtokens.sources.weighing import Weighed, weigh
 
@@ -138,27 +138,28 @@ class Model(Shown):
 
     def _matrix(self, choice: Choice) -> Matrix:
         codes, fmt, quantised = self._codes(choice)
+        rows = self._row_tokens(choice.tensor)
         return Matrix(
             codes,
             fmt,
             self.source,
             choice.tensor.name,
             choice.reason,
-            token_ids=self._token_ids(choice.tensor),
+            token_ids=rows.ids,
             files=self.files,
             quantised=quantised,
             tokenizer=self.tokenizer,
             model=self,
-            warnings=self.warnings + choice.warnings,
-            notes=self.notes + choice.notes,
+            warnings=self.warnings + choice.warnings + rows.warnings,
+            notes=self.notes + choice.notes + rows.notes,
         )
 
-    def _token_ids(self, tensor: StoredTensor) -> npt.NDArray[np.int64] | None:
-        """The tokens of an adapter's changes of single tokens; None where row i is token i."""
+    def _row_tokens(self, tensor: StoredTensor) -> RowTokens:
+        """The tokens of a matrix's rows: of an adapter's changes of single tokens, as it says."""
         if name_says(tensor.name).kind != SINGLE:
-            return None
+            return RowTokens() if self.remote else row_tokens(self.tensors, tensor)
         trained = self.told.trained or {}
         ids = [held for name, held in trained.items() if name in tensor.name]
         if len(ids) == 1 and len(ids[0]) == tensor.shape[0]:
-            return np.array(ids[0], dtype=np.int64)
-        return np.full(tensor.shape[0], -1, dtype=np.int64)
+            return RowTokens(np.array(ids[0], dtype=np.int64))
+        return RowTokens(np.full(tensor.shape[0], UNKNOWN, dtype=np.int64))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from deadtokens.errors import SourceError
 from deadtokens.sources import Matrix, TokenizerSource
+from deadtokens.tokens.fitting import RowTokens, fit_rows
 from deadtokens.tokens.labels import LABELS, Labels
 from deadtokens.tokens.reach import Reach, tokens_reached
 from deadtokens.tokens.reading import open_vocabulary
@@ -32,7 +33,9 @@ def label_rows(matrix: Matrix, tokenizer: TokenizerSource | str | None = None) -
 
     - *unknown*: the source does not say which token the row is (``token_ids`` is -1);
     - *padding*: no token has the row's id, because it is beyond the tokenizer, added tokens
-      included, or was never given (GGUF: type unused, spelled ``[PAD123]``);
+      included, or was never given (GGUF: type unused, spelled ``[PAD123]``). Only where the sizes
+      are those of one model: so many rows beyond that they are no rounding up are *unknown*
+      (`deadtokens.tokens.fitting`);
     - *reserved*: the spelling says that it is kept for later use, like ``<|reserved_5|>``,
       ``[unused12]``, ``<|placeholder3|>``, ``<|extra_0|>``, ``<dummy7>``, be the token special,
       added or of the plain vocabulary; or GGUF type unused;
@@ -68,17 +71,9 @@ def label_rows(matrix: Matrix, tokenizer: TokenizerSource | str | None = None) -
         raise SourceError(
             f"{len(vocabulary.pieces):,} spellings for {matrix.n_rows:,} rows", where=matrix.source
         )
-    ids = _token_ids(matrix, vocabulary)
+    fitted = fit_rows(matrix, vocabulary)
     tokens = _decoded(vocabulary)
-    return _labels(tokens, ids, _findings(tokens, set(ids) & tokens.raw.keys()))
-
-
-def _token_ids(matrix: Matrix, vocabulary: Vocabulary) -> list[int]:
-    """The id of each row's token, -1 where it is not known."""
-    if matrix.token_ids is None or vocabulary.of_rows:
-        return list(range(matrix.n_rows))
-    ids: list[int] = matrix.token_ids.tolist()
-    return ids
+    return _labels(tokens, fitted, _findings(tokens, set(fitted.ids) & tokens.raw.keys()))
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ class _Findings:
 def _findings(tokens: _Tokens, chosen: set[int]) -> _Findings:
     """Test those of the chosen tokens that have text, and tell what can be told of the others."""
     vocabulary = tokens.vocabulary
-    testable = sorted(chosen & tokens.texts.keys())
+    testable = sorted((chosen & tokens.texts.keys()) - vocabulary.untestable)
     without_text = chosen - tokens.texts.keys()
     impossible = {token: _NO for token in without_text if not occurs_in_text(tokens.raw[token])}
     if vocabulary.tokenizer is None:
@@ -149,22 +144,27 @@ def _how(vocabulary: Vocabulary, reach: Reach) -> str:
             "Tokens were decoded and encoded alone only, since none serves to stand before others: "
             "of those that did not come back nothing is known."
         )
-    carriers = ", ".join(
-        f"{shown(vocabulary.bytes_of(token)).strip()} ({token})" for token in reach.carriers
-    )
+    where = f"after one of these tokens: {_named(vocabulary, reach.carriers)}"
+    if reach.followers:
+        where = f"before one of these tokens: {_named(vocabulary, reach.followers)}; nor {where}"
     return (
         "A token is unreachable if decoding and encoding does not give it back, neither alone nor "
-        f"after one of these tokens: {carriers}."
+        f"{where}."
     )
 
 
-def _labels(tokens: _Tokens, ids: Sequence[int], findings: _Findings) -> Labels:
+def _named(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
+    return ", ".join(f"{shown(vocabulary.bytes_of(token)).strip()} ({token})" for token in tokens)
+
+
+def _labels(tokens: _Tokens, fitted: RowTokens, findings: _Findings) -> Labels:
     """All that is known of tokens, row by row."""
+    ids = fitted.ids
     pieces = tokens.vocabulary.pieces
     reachable = [findings.reachable.get(token, _UNTESTED) for token in ids]
     labels = [_label(tokens, token, one) for token, one in zip(ids, reachable, strict=True)]
     script_names, scripts = _scripts(tokens, ids)
-    notes = [*tokens.vocabulary.notes, *findings.notes]
+    notes = [*fitted.notes, *tokens.vocabulary.notes, *findings.notes]
     if n_unknown := labels.count(_UNKNOWN):
         notes.append(f"Of {n_unknown:,} rows the source does not say what token they are.")
     return Labels(
@@ -176,11 +176,16 @@ def _labels(tokens: _Tokens, ids: Sequence[int], findings: _Findings) -> Labels:
         np.array(reachable, dtype=np.int8),
         findings.carriers,
         tuple(notes),
+        fitted.warnings,
     )
 
 
 def _text(tokens: _Tokens, token: int) -> str:
-    """A token as a person would read it."""
+    """A token as a person would read it; what stands for one byte by its spelling."""
+    piece = tokens.vocabulary.pieces.get(token, "")
+    byte = tokens.vocabulary.spelling.fallback_byte(piece)
+    if byte is not None:
+        return f"<0x{byte:02X}>"
     text = tokens.texts.get(token)
     return shown(tokens.raw.get(token, b"")) if text is None else text
 

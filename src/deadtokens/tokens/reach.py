@@ -3,17 +3,19 @@
 A token t is *reachable* (equation 17.1) if
 
     encode(decode([t])) == [t], or
-    encode(decode([c, t])) == encode(decode([c])) + [t] for a carrier c,
+    encode(decode([c, t])) == encode(decode([c])) + [t] for a carrier c, or
+    encode(decode([t, f])) == [t, f] for a follower f,
 
 encoding without the tokens that a tokenizer puts around a text, decoding with special ones. The
 second line is for tokens that only continue a word (WordPiece's ``##ing``, SentencePiece's pieces
-without the mark of a space) and for decoders that drop a leading space. A token that needs another
-context than these counts as unreachable.
+without the mark of a space) and for decoders that drop a leading space. The third is for
+vocabularies that mark the ends of words (``</w>``), of whose other pieces none ends a text. A token
+that needs another context than these counts as unreachable.
 
 Carriers are tokens that stay themselves whatever follows, at most four: the token of ``«``, and
 three whose text is one letter, of those that the fewest longer tokens begin with, by id; the space
 that a token begins with does not count, nor do ideographs, which tokenizers set apart. All must end
-what encoding their own text gives.
+what encoding their own text gives. Followers are such letters that end a word.
 """
 
 from __future__ import annotations
@@ -48,10 +50,12 @@ class Reach:
     Attributes:
         reached: Those that are, of those tested.
         carriers: Tokens put before others, by id.
+        followers: Tokens put behind others, by id; none where the ends of words are not marked.
     """
 
     reached: frozenset[int]
     carriers: tuple[int, ...]
+    followers: tuple[int, ...] = ()
 
 
 def tokens_reached(
@@ -89,7 +93,12 @@ def _tokens_reached(
     for carrier in carriers:
         left = [token for token in left if token not in reached]
         reached.update(codec.reached([carrier], left))
-    return Reach(frozenset(reached), tuple(carriers))
+    suffix = vocabulary.spelling.suffix
+    followers = [one for one in carriers if suffix and vocabulary.pieces[one].endswith(suffix)]
+    for follower in followers:
+        left = [token for token in left if token not in reached]
+        reached.update(codec.reached([], left, [follower]))
+    return Reach(frozenset(reached), tuple(carriers), tuple(followers))
 
 
 @dataclass(frozen=True)
@@ -106,14 +115,16 @@ class _Codec:
     suffix: str
     deadline: float
 
-    def reached(self, before: list[int], tokens: Sequence[int]) -> Iterator[int]:
-        """The tokens that come back where those ids stand before them."""
+    def reached(
+        self, before: list[int], tokens: Sequence[int], behind: Sequence[int] = ()
+    ) -> Iterator[int]:
+        """The tokens that come back where those ids stand before and behind them."""
         stem = next(self.round_trips([before])) if before else []
         for start in range(0, len(tokens), _BATCH):
             batch = tokens[start : start + _BATCH]
-            trips = self.round_trips([[*before, token] for token in batch])
+            trips = self.round_trips([[*before, token, *behind] for token in batch])
             for token, trip in zip(batch, trips, strict=True):
-                if trip == [*stem, token]:
+                if trip == [*stem, token, *behind]:
                     yield token
 
     def round_trips(self, ids: list[list[int]]) -> Iterator[list[int]]:

@@ -6,30 +6,21 @@ A tokenizer.json comes from strangers: whatever is wrong with it ends in one lin
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deadtokens.errors import SourceError, shortened
+from deadtokens.errors import SourceError
 from deadtokens.sources import TokenizerSource, open_model
+from deadtokens.sources.tokenizer_files import CONVERT, find_tokenizer, is_other
+from deadtokens.tokens.added import with_added
 from deadtokens.tokens.gguf_vocabulary import gguf_merges, gguf_vocabulary
+from deadtokens.tokens.hugging_face import of_tokenizer, read_tokenizer
+from deadtokens.tokens.other_files import of_other
 from deadtokens.tokens.spelling import Spelling
-from deadtokens.tokens.vocabulary import Failed, Kind, Vocabulary, attempt, looks_special
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from deadtokens.tokens.vocabulary import Kind, Vocabulary, looks_special
 
 _FILE = "tokenizer.json"
-# The largest in use take some 35 MB.
-_MAX_BYTES = 1 << 28
-# By how much replacing may lengthen a text before nothing is encoded: some replace quotation marks
-# by two characters, none that is in use chains replacements that grow.
-_MAX_GROWTH = 1 << 10
-_CONVERT = (
-    "transformers writes a tokenizer.json: AutoTokenizer.from_pretrained(FOLDER).save_pretrained("
-    "FOLDER)"
-)
 
 
 def open_vocabulary(source: TokenizerSource | str, where: object) -> Vocabulary | None:
@@ -50,8 +41,19 @@ def open_vocabulary(source: TokenizerSource | str, where: object) -> Vocabulary 
     if isinstance(held, Mapping):
         return _of_mapping(held, where if held is source else source)
     file = _tokenizer_file(held)
-    tokenizer = read_tokenizer(file)
-    return _of_tokenizer(tokenizer, json.loads(file.read_bytes()).get("added_tokens") or [])
+    return with_added(_of_file(file), file)
+
+
+def _of_file(file: Path) -> Vocabulary:
+    if not is_other(file):
+        tokenizer = read_tokenizer(file)
+        return of_tokenizer(tokenizer, _checked(json.loads(file.read_bytes())))
+    return of_other(file)
+
+
+def _checked(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The added tokens of a tokenizer.json that the package has read."""
+    return [one for one in content.get("added_tokens") or () if isinstance(one.get("id"), int)]
 
 
 def merge_pairs(source: TokenizerSource | str | None) -> list[tuple[str, str]]:
@@ -72,6 +74,8 @@ def merge_pairs(source: TokenizerSource | str | None) -> list[tuple[str, str]]:
     if isinstance(held, Mapping):
         return gguf_merges(held)
     path = _tokenizer_file(held)
+    if is_other(path):
+        return []
     read_tokenizer(path)  # checks what is taken for granted below
     merges = json.loads(path.read_bytes())["model"].get("merges") or []
     return [_pair(merge) for merge in merges]
@@ -121,133 +125,17 @@ def _of_spellings(spellings: list[str], alphabet: str | None) -> Vocabulary:
 
 def _tokenizer_file(path: Path) -> Path:
     """The tokenizer.json that a path means."""
-    file = path / _FILE if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        raise SourceError(f"no {_FILE} in this folder", where=path, remedy=_CONVERT)
+    file = find_tokenizer(path) if path.is_dir() else path
+    if file is None:
+        raise SourceError(f"no {_FILE} in this folder", where=path, remedy=CONVERT)
     if not file.exists():
         raise SourceError("no such file or folder", where=path, remedy="check the path")
     if not file.is_file():
         raise SourceError("not a regular file", where=path, remedy=f"give a {_FILE}")
-    if file.suffix.lower() != ".json":
+    if file.suffix.lower() != ".json" and not is_other(file):
         raise SourceError(
             f"a tokenizer in a {file.suffix or 'nameless'} file is not supported",
             where=file,
-            remedy=_CONVERT,
+            remedy=CONVERT,
         )
     return file
-
-
-def read_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json, set to encode text as it is, whole, and always alike.
-
-    Raises:
-        SourceError: It cannot be read as one.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        size = file.stat().st_size
-        if size > _MAX_BYTES:
-            raise SourceError(
-                f"{size:,} bytes, where {_MAX_BYTES:,} are the most a tokenizer may have",
-                where=file,
-                remedy=f"give a {_FILE}",
-            )
-        text = file.read_text(encoding="utf-8")
-        tokenizer: Tokenizer = attempt(lambda: Tokenizer.from_str(text))
-    except OSError as error:
-        raise SourceError(
-            error.strerror or str(error), where=file, remedy="check the path"
-        ) from None
-    except UnicodeDecodeError:
-        raise SourceError("not UTF-8 text", where=file, remedy="fetch the file again") from None
-    except Failed as failure:
-        raise SourceError(
-            f"not a tokenizer ({failure})",
-            where=file,
-            remedy=f"fetch the file again, or {_CONVERT}",
-        ) from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = False
-    if getattr(tokenizer.model, "dropout", None):
-        tokenizer.model.dropout = None
-    return tokenizer
-
-
-def _of_tokenizer(tokenizer: Tokenizer, listed: list[dict[str, Any]]) -> Vocabulary:
-    """The vocabulary of a tokenizer whose file lists those added tokens."""
-    pieces: dict[int, str] = {}
-    for piece, token in sorted(tokenizer.get_vocab(with_added_tokens=True).items()):
-        pieces.setdefault(token, piece)
-    added = tokenizer.get_added_tokens_decoder()
-    pieces.update((token, one.content) for token, one in added.items())
-    kinds: dict[int, Kind] = {
-        token: "special" if one.special else "added" for token, one in added.items()
-    }
-    notes = list(_moved(listed, {one.content: token for token, one in added.items()}))
-    encoder: Tokenizer | None = tokenizer
-    if _growth(tokenizer) > _MAX_GROWTH:
-        encoder = None
-        notes.append(
-            "Whether text can produce a token is not tested: the tokenizer's replacements can "
-            f"lengthen text more than {_MAX_GROWTH:,} times."
-        )
-    return Vocabulary(pieces, kinds, spelling_of(tokenizer), encoder, tuple(notes))
-
-
-def _moved(listed: list[dict[str, Any]], ids: Mapping[str, int]) -> Iterator[str]:
-    """A note if added tokens have other ids than the file lists."""
-    moved = [one for one in listed if ids.get(one["content"]) != one["id"]]
-    if moved:
-        yield (
-            f"{len(moved):,} added tokens have other ids than the file lists, the first of them "
-            f"{shortened(moved[0]['content'], 80)!r}: the tokenizers package numbers them on from "
-            "the vocabulary."
-        )
-
-
-def _growth(tokenizer: Tokenizer) -> int:
-    """How many times longer a text can become by replacements, at the most."""
-    parts = [*_parts(tokenizer.normalizer), *_parts(tokenizer.decoder)]
-    return math.prod(max(1, len(part["content"])) for part in parts if part["type"] == "Replace")
-
-
-def spelling_of(tokenizer: Tokenizer) -> Spelling:
-    """How a vocabulary is spelled, by the tokenizer's model and the parts that undo it."""
-    model = tokenizer.model
-    decoding = list(_parts(tokenizer.decoder))
-    parts = [*decoding, *_parts(tokenizer.pre_tokenizer), *_parts(tokenizer.normalizer)]
-    kinds = {part["type"] for part in parts}
-    prefixes = [part["prefix"] for part in decoding if part["type"] == "WordPiece"]
-    suffixes = [part["suffix"] for part in decoding if part["type"] == "BPEDecoder"]
-    return Spelling(
-        byte_level="ByteLevel" in kinds,
-        byte_fallback="ByteFallback" in kinds or bool(getattr(model, "byte_fallback", False)),
-        space=next(_spaces(parts), ""),
-        prefix=getattr(model, "continuing_subword_prefix", None) or next(iter(prefixes), ""),
-        suffix=getattr(model, "end_of_word_suffix", None) or next(iter(suffixes), ""),
-    )
-
-
-def _parts(component: Any) -> Iterator[dict[str, Any]]:
-    """What a normalizer, pre-tokenizer or decoder is made of, sequences taken apart."""
-    waiting = [json.loads(component.__getstate__())] if component is not None else []
-    while waiting:
-        part = waiting.pop(0)
-        yield part
-        for key in ("normalizers", "pretokenizers", "decoders"):
-            waiting += part.get(key, [])
-
-
-def _spaces(parts: list[dict[str, Any]]) -> Iterator[str]:
-    """What stands for a space."""
-    for part in parts:
-        if part["type"] == "Metaspace":
-            yield part["replacement"]
-        if part["type"] == "Replace":
-            pattern, content = part["pattern"].get("String"), part["content"]
-            if content == " " and pattern:
-                yield pattern
-            if pattern == " " and len(content) == 1:
-                yield content

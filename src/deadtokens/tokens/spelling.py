@@ -26,6 +26,7 @@ def _alphabet() -> dict[int, int]:
 
 # Characters outside the alphabet become one that Latin-1 lacks, so that encoding finds them out.
 _BYTES = dict.fromkeys(range(0x180), 0xFFFD) | _alphabet()
+_CHARACTERS = {byte: chr(character) for character, byte in _alphabet().items()}
 # What Python makes of a byte that is no valid UTF-8, and how it is shown.
 _SHOWN = {0xDC00 + byte: f"<0x{byte:02X}>" for byte in range(0x80, 0x100)}
 
@@ -72,6 +73,11 @@ class Spelling:
         """The byte that a piece of byte fallback stands for; None for other pieces."""
         found = _FALLBACK.fullmatch(piece) if self.byte_fallback else None
         return int(found[1], 16) if found else None
+
+
+def byte_level_piece(raw: bytes) -> str:
+    """How a byte-level vocabulary spells bytes."""
+    return raw.decode("latin-1").translate(_CHARACTERS)
 
 
 def literal_bytes(piece: str) -> bytes:

@@ -21,10 +21,12 @@ _Result = TypeVar("_Result")
 # Spellings that say so themselves, brackets and all: <|reserved_special_token_5|>, [unused12],
 # <unused5>, <reserved_3>, <|placeholder|>, <dummy_7>, [UNUSED_TOKEN_141], >>UNUSED_0<<,
 # <｜place▁holder▁no▁5｜> (bars and marks are made plain first); <|extra_0|>, <SPECIAL_12>,
-# [control_8], madeupword0001. Not <extra_id_0>, which T5 trains on.
+# <|extratoken_1|>, <|extra0|>, [control_8], madeupword0001, <madeupword0>. Not <extra_id_0>, which
+# T5 trains on.
 _RESERVED = re.compile(
     r"(?:<\|?|\[|>>)(?:\w+_)?(?:reserved|unused|place_?holder|dummy)(?:_?\w+)?(?:\|?>|\]|<<)"
-    r"|<\|?extra_\d+(?:_token)?\|?>|<\|?special_\d+\|?>|\[control_\d+\]|madeupword\d+",
+    r"|<\|?extra(?:_?token)?_?\d+(?:_token)?\|?>|<\|?special_\d+\|?>|\[control_\d+\]"
+    r"|<?madeupword_?\d+>?",
     re.IGNORECASE,
 )
 _PLAINER = str.maketrans({"｜": "|", "▁": "_", "-": "_", " ": "_"})
@@ -45,6 +47,8 @@ class Vocabulary:
         tokenizer: What encodes and decodes; None where that is not known.
         notes: What could not be told and why, a sentence each.
         of_rows: Whether the ids are row numbers rather than token ids.
+        untestable: Ids under which the encoder knows another token, or none.
+        complete: Whether all tokens are listed; some files leave special ones out.
     """
 
     pieces: Mapping[int, str]
@@ -53,6 +57,13 @@ class Vocabulary:
     tokenizer: Tokenizer | None = None
     notes: tuple[str, ...] = ()
     of_rows: bool = False
+    untestable: frozenset[int] = frozenset()
+    complete: bool = True
+
+    @property
+    def size(self) -> int:
+        """One more than the highest id; 0 without tokens."""
+        return max(self.pieces, default=-1) + 1
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token of the vocabulary stands for."""
