@@ -132,7 +132,8 @@ def _vocab_json(file: Path) -> Vocabulary:
     lines = _content(merges_file).decode("utf-8").split("\n")
     pairs = [tuple(line.split()) for line in lines if not line.startswith("#version")]
     merges = [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
-    tokenizer = Tokenizer(models.BPE(ids, merges, end_of_word_suffix=suffix or None))
+    ending = {"end_of_word_suffix": suffix} if suffix else {}
+    tokenizer = Tokenizer(models.BPE(ids, merges, **ending))
     level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = level
     tokenizer.decoder = decoders.BPEDecoder(suffix=suffix) if suffix else decoders.ByteLevel()
