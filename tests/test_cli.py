@@ -330,7 +330,7 @@ def test_census_says_why_the_other_matrix_was_not_looked_at(
     write_model(tmp_path, {EMBED: np.zeros((60, 16), np.int8), "lm_head.weight": rows}, tied=False)
     out = deadtokens("census", tmp_path).out
     assert "the other of the two matrices was not looked at: " in out
-    assert "dtype I8" in out
+    assert "holds 8-bit integers, and no scales stand beside it" in out
 
 
 # --- measure ---
@@ -759,7 +759,7 @@ def test_traceback_only_with_debug(tmp_path: Path) -> None:
 def test_errors_of_the_system_too(
     deadtokens: Program, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(sources, "open_matrix", fails)
@@ -769,7 +769,7 @@ def test_errors_of_the_system_too(
 
 
 def test_interrupted(deadtokens: Program, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sources, "open_matrix", fails)

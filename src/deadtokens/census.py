@@ -103,7 +103,7 @@ def census(matrix: Matrix) -> Census:
         matrix: V x d; hashed in blocks on all cores, O(V d), never copied as a whole.
     """
     layout = matrix.format.sign_bit, matrix.format.max_ordinal
-    if matrix.quantised is None:
+    if matrix.quantised is None or not matrix.quantised.self_contained:
         return _grouped(first_equal_rows(matrix.codes, *layout))
     # Equal bytes are equal numbers, so that one row of each group of equal bytes will do.
     by_bytes = _first_equal_bytes(matrix.quantised.raw)

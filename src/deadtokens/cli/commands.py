@@ -35,6 +35,14 @@ Tensor = Annotated[
     str | None,
     typer.Option("--tensor", metavar="NAME", help="The tensor to read, by name."),
 ]
+StoredAs = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="F",
+        help="Read integers as the bits of this format: bfloat16, float16, or a float8 one.",
+    ),
+]
 Mask = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deadtokens.cli.commands import Json, Source, Tensor, Tokenizer
+from deadtokens.cli.commands import Json, Source, StoredAs, Tensor, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def census(
     source: Source,
     tensor: Tensor = None,
+    stored_as: StoredAs = None,
     tokenizer: Tokenizer = None,
     output: Annotated[
         Path | None,
@@ -56,7 +57,7 @@ def census(
     from deadtokens.keep import keep_map
     from deadtokens.sources import open_matrix
 
-    matrix = open_matrix(source, tensor)
+    matrix = open_matrix(source, tensor, format=stored_as)
     if tokenizer is not None:
         matrix = replace(matrix, tokenizer=tokenizer)
     _check_places(output, export_keep, [*matrix.files, *([tokenizer] if tokenizer else [])])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deadtokens.cli.commands import Json, Tensor
+from deadtokens.cli.commands import Json, StoredAs, Tensor
 
 if TYPE_CHECKING:
     from deadtokens.census import Census
@@ -33,6 +33,7 @@ def diff(
         ),
     ],
     tensor: Tensor = None,
+    stored_as: StoredAs = None,
     tensor_b: Annotated[
         str | None,
         typer.Option(
@@ -58,8 +59,8 @@ def diff(
     from deadtokens.sources import like_with_like, open_matrix
     from deadtokens.writing import check_place, check_spares, make_folder
 
-    a = open_matrix(source_a, tensor)
-    b = open_matrix(source_b, tensor if tensor_b is None else tensor_b)
+    a = open_matrix(source_a, tensor, format=stored_as)
+    b = open_matrix(source_b, tensor if tensor_b is None else tensor_b, format=stored_as)
     if tensor is None and tensor_b is None:
         a, b = like_with_like(a, b)
     if output is not None:

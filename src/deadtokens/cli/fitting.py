@@ -12,6 +12,7 @@ from deadtokens.cli.commands import (
     Mask,
     RowsOption,
     Source,
+    StoredAs,
     Tensor,
     VaryingOnly,
     check_choice,
@@ -28,6 +29,7 @@ _INFLUENTIAL = 5
 def fit(
     source: Source,
     tensor: Tensor = None,
+    stored_as: StoredAs = None,
     mask: Mask = None,
     rows: RowsOption = None,
     varying_only: VaryingOnly = False,
@@ -66,7 +68,7 @@ def fit(
     from deadtokens.writing import check_spares, make_folder
 
     check_choice(mask, rows)
-    matrix = open_matrix(source, tensor)
+    matrix = open_matrix(source, tensor, format=stored_as)
     if output is not None:
         make_folder(output)
         read = (*matrix.files, *([array_file(mask)] if mask is not None else []))

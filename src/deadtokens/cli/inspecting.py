@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deadtokens.cli.commands import Json, Source, Tensor
+from deadtokens.cli.commands import Json, Source, StoredAs, Tensor
 
 if TYPE_CHECKING:
     from deadtokens.inventory import Both
     from deadtokens.sources import Inspection
 
 
-def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
+def inspect(
+    source: Source, tensor: Tensor = None, stored_as: StoredAs = None, json: Json = False
+) -> None:
     """List tensors that can hold token vectors.
 
     Says which one is used and why, and the evidence for each. By default that is the output
@@ -22,7 +24,7 @@ def inspect(source: Source, tensor: Tensor = None, json: Json = False) -> None:
     from deadtokens.cli import census_tables, display, tables
     from deadtokens.errors import SourceError
 
-    found = sources.inspect(source, tensor)
+    found = sources.inspect(source, tensor, format=stored_as)
     used = found.choice.tensor.name if found.choice else None
     rows: list[dict[str, Any]] = [
         {

@@ -15,6 +15,7 @@ from deadtokens.cli.commands import (
     Rows,
     RowsOption,
     Source,
+    StoredAs,
     Tensor,
     check_choice,
     selected,
@@ -34,6 +35,7 @@ _MANY_VECTORS = 6000
 def measure(
     source: Source,
     tensor: Tensor = None,
+    stored_as: StoredAs = None,
     mask: Mask = None,
     rows: RowsOption = None,
     epsilon: Annotated[
@@ -76,7 +78,7 @@ def measure(
     check_choice(mask, rows)
     if output is not None:
         _check_output(output)
-    model = None if source.startswith(PREFIX) else open_model(source)
+    model = None if source.startswith(PREFIX) else open_model(source, format=stored_as)
     if model is not None:
         from deadtokens.saved_trials import trials_of
 
@@ -85,7 +87,7 @@ def measure(
             _refuse_for_trials(rows, save)
             _measure_trials(trials, mask, (epsilon, touching), output, json)
             return
-    matrix = model.matrix(tensor) if model else open_matrix(source, tensor)
+    matrix = model.matrix(tensor) if model else open_matrix(source, tensor, format=stored_as)
     _measure_matrix(matrix, (mask, rows), (epsilon, touching), (output, save), json)
 
 

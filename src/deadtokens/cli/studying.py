@@ -13,6 +13,7 @@ from deadtokens.cli.commands import (
     Rows,
     RowsOption,
     Source,
+    StoredAs,
     Tensor,
     VaryingOnly,
     check_choice,
@@ -33,6 +34,7 @@ def study(
         typer.Option("-o", "--output", metavar="RUN", help="The run folder.", show_default=False),
     ],
     tensor: Tensor = None,
+    stored_as: StoredAs = None,
     mask: Mask = None,
     rows: RowsOption = None,
     varying_only: VaryingOnly = False,
@@ -57,7 +59,7 @@ def study(
     story is rejected), compare and report, in one run folder. The same command resumes.
     """
     check_choice(mask, rows)
-    _study(source, output, tensor, mask, rows, varying_only, trials, seed, workers)
+    _study(source, output, tensor, mask, rows, varying_only, trials, seed, workers, stored_as)
 
 
 def demo(
@@ -90,6 +92,7 @@ def _study(
     trials: int | None = None,
     seed: int = 42,
     workers: int | None = None,
+    stored_as: str | None = None,
 ) -> Study:
     from deadtokens.cli import display, tables
     from deadtokens.files import array_file
@@ -97,10 +100,11 @@ def _study(
     from deadtokens.study import study as run_study
     from deadtokens.writing import shell_line
 
-    matrix = open_matrix(source, tensor)
+    matrix = open_matrix(source, tensor, format=stored_as)
     tables.matrix_lines(matrix)
     chosen = chosen_rows(matrix, mask, rows)
     options = {"--tensor": tensor, "--mask": mask, "--rows": rows, "--trials": trials}
+    options["--format"] = stored_as
     words = [word for name, value in options.items() if value for word in (name, str(value))]
     words += ["--varying-only"] if varying_only else []
     words += ["--seed", str(seed)] if seed != 42 else []

@@ -12,6 +12,7 @@ from deadtokens.cli.commands import (
     Mask,
     RowsOption,
     Source,
+    StoredAs,
     Tensor,
     check_choice,
     selected,
@@ -28,6 +29,7 @@ _MANY_CELLS = 20_000_000
 def independence(
     source: Source,
     tensor: Tensor = None,
+    stored_as: StoredAs = None,
     mask: Mask = None,
     rows: RowsOption = None,
     permutations: Annotated[
@@ -56,7 +58,7 @@ def independence(
     from deadtokens.sources import open_matrix
 
     check_choice(mask, rows)
-    matrix = open_matrix(source, tensor)
+    matrix = open_matrix(source, tensor, format=stored_as)
     snowball = selected(matrix, mask, rows)
     which = selection_name(matrix, mask, rows)
     left_out = rows_nearby(matrix, snowball) if which == "duplicates" else 0

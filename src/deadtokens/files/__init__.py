@@ -11,7 +11,9 @@ from pathlib import Path
 from deadtokens.errors import SourceError
 from deadtokens.files.gguf import read_gguf
 from deadtokens.files.hdf5 import PartedTensor, read_hdf5
+from deadtokens.files.kinds import missing, other_kind, unread_kind
 from deadtokens.files.npy import read_npy, read_npz
+from deadtokens.files.onnx_files import read_onnx
 from deadtokens.files.safetensors import read_metadata, read_safetensors
 from deadtokens.files.stored import AnyArray, Region, StoredTensor
 from deadtokens.files.torch_files import read_torch
@@ -35,6 +37,8 @@ _READERS = {
     ".bin": read_torch,
     ".pt": read_torch,
     ".pth": read_torch,
+    ".ckpt": read_torch,
+    ".onnx": read_onnx,
     ".h5": read_hdf5,
     ".hdf5": read_hdf5,
 }
@@ -48,23 +52,31 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None and not path.exists():
-        raise SourceError(
-            "no such file or folder", where=path, remedy="check the path; nothing is downloaded"
-        )
-    if reader is None:
-        raise SourceError(
-            f"files of kind {path.suffix or '(no suffix)'!r} are not supported",
-            where=path,
-            remedy=f"use one of {', '.join(_READERS)}",
-        )
-    if path.exists() and not path.is_file():
+        raise missing(str(path))
+    if reader is not None and path.exists() and not path.is_file():
         raise SourceError("not a regular file", where=path, remedy="give a file")
     try:
+        if reader is None:
+            raise _unread(path)
+        if (other := other_kind(path)) is not None:
+            raise other
         return reader(path)
     except OSError as error:
         raise SourceError(
             error.strerror or str(error), where=path, remedy="check the path"
         ) from None
+
+
+def _unread(path: Path) -> SourceError:
+    """What a file is whose kind is not read, by its name or its first bytes."""
+    named = unread_kind(path)
+    if named is None and path.is_file():
+        named = other_kind(path)
+    return named or SourceError(
+        f"files of kind {path.suffix or '(no suffix)'!r} are not supported",
+        where=path,
+        remedy=f"use one of {', '.join(_READERS)}",
+    )
 
 
 def load_array(spec: str, default_key: str) -> AnyArray:

@@ -92,14 +92,19 @@ def _check_npy_size(
     return nbytes
 
 
-def _bfloat16_view(array: AnyArray) -> AnyArray:
-    """NumPy writes ml_dtypes' bfloat16 as two-byte voids; no other type it writes is one."""
-    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+def _as_meant(array: AnyArray) -> AnyArray:
+    """bfloat16, which NumPy writes as two-byte voids, as that; big-endian numbers swapped.
+
+    No other type that NumPy writes is a two-byte void. Swapped numbers are a copy.
+    """
+    if array.dtype == np.dtype("V2"):
+        return array.view(ml_dtypes.bfloat16)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _dtype_label(dtype: np.dtype[Any]) -> str:
     names = {np.dtype("V2"): "bfloat16", np.dtype("V1"): "one-byte voids, which float8 becomes"}
-    return names.get(dtype, str(dtype))
+    return names.get(dtype, str(dtype.newbyteorder("=")))
 
 
 def read_npy(path: Path) -> dict[str, StoredTensor]:
@@ -115,8 +120,8 @@ def read_npy(path: Path) -> dict[str, StoredTensor]:
 
     def read() -> AnyArray:
         if not nbytes:  # an empty region cannot be mapped
-            return _bfloat16_view(np.empty(shape, dtype))
-        return _bfloat16_view(np.load(path, mmap_mode="r", allow_pickle=False))
+            return _as_meant(np.empty(shape, dtype))
+        return _as_meant(np.load(path, mmap_mode="r", allow_pickle=False))
 
     tensor = StoredTensor(path.stem, path, _dtype_label(dtype), shape, nbytes, read)
     return {path.stem: tensor}
@@ -162,7 +167,7 @@ def _npz_reader(path: Path, member: zipfile.ZipInfo) -> Callable[[], AnyArray]:
             )
         try:
             with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-                return _bfloat16_view(np.lib.format.read_array(file, allow_pickle=False))
+                return _as_meant(np.lib.format.read_array(file, allow_pickle=False))
         except (*_BAD_ARCHIVE, ValueError) as error:
             raise SourceError(
                 f"{name!r} cannot be unpacked ({error})", where=path, remedy="write it again"

@@ -28,6 +28,7 @@ _MOST_DEEP = 64
 _MOST_LOADED = 1 << 33  # bytes of a file that cannot be mapped
 # Of all that weights_only lets a pickle call, these make many bytes of few.
 _SWELLING = re.compile(rb"\n(bytearray)\n|_codecs\n(encode)\n")
+_SCALAR = re.compile(rb"numpy(?:\._core|\.core)\.multiarray\n(scalar)\n")
 # torch has these and NumPy does not: viewed as integers of their width, then as what they are.
 _FOREIGN: dict[str, np.dtype[Any]] = {
     name: np.dtype(getattr(ml_dtypes, name))
@@ -145,6 +146,14 @@ def _check_pickle(content: bytes | mmap.mmap, path: Path) -> None:
     Raises:
         SourceError: It names something that does.
     """
+    if _SCALAR.search(content):  # which calls encode for its bytes
+        raise SourceError(
+            "more than weights: it holds a NumPy scalar (numpy.core.multiarray.scalar), which is "
+            "not loaded",
+            where=path,
+            remedy="save the weights alone: torch.save(torch.load(FILE, weights_only=False)["
+            "'model'], NEW), if it can be trusted",
+        )
     found = _SWELLING.search(content)
     if found is not None:
         name = (found[1] or found[2]).decode()
@@ -194,9 +203,9 @@ def _refused(error: pickle.UnpicklingError, path: Path) -> SourceError:
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named is None:
         return SourceError(
-            f"not a checkpoint of weights only ({short(error.__cause__ or error)})",
+            "no PyTorch checkpoint, or one that holds more than weights",
             where=path,
-            remedy="save the state_dict alone, or as .safetensors",
+            remedy="give a file that torch.save wrote; of one, save the state_dict alone",
         )
     return SourceError(
         f"more than weights: its pickle names {named[1][:80]}, which is not loaded",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from deadtokens.sources.matrix import (
     TokenizerSource,
     check_matrix,
     matrix_codes,
+    with_format,
 )
 from deadtokens.sources.model import Model
 from deadtokens.sources.pairs import like_with_like, roles_compared, roles_doubt
@@ -65,21 +66,29 @@ class Inspection:
     model: Model | None = None
 
 
-def open_model(source: str | Path) -> Model:
+def open_model(source: str | Path, *, format: str | None = None) -> Model:  # noqa: A002
     """Open a model file, a folder or a repository: its tensors by name, only headers read.
 
     Args:
         source: As for `open_matrix`, but no built-in, which is one matrix only, and no array.
+        format: As for `open_matrix`.
 
     Raises:
         SourceError: There is no such source, it is damaged or of an unsupported kind.
     """
-    if str(source).startswith(HUB_PREFIX):
-        return open_hub(str(source))
-    return open_local(str(source), Path(source))
+    remote = str(source).startswith(HUB_PREFIX)
+    model = open_hub(str(source)) if remote else open_local(str(source), Path(source))
+    if format is None:
+        return model
+    return replace(model, tensors=with_format(model.tensors, format))
 
 
-def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None) -> Matrix:
+def open_matrix(
+    source: str | Path | npt.NDArray[Any],
+    tensor: str | None = None,
+    *,
+    format: str | None = None,  # noqa: A002
+) -> Matrix:
     """Open the matrix of token vectors that a source holds.
 
     Opening reads headers only: the codes are memory-mapped (.npz, float64 and built-ins are
@@ -90,8 +99,11 @@ def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None
             ``*.index.json`` of shards, ``hf:owner/name`` and then ``@revision``, ``:FILE`` or both,
             ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``, or an array of V rows by d columns.
         tensor: The tensor's name; the output matrix by default, or the input one if tied.
+        format: The format whose bits integers hold: ``"bfloat16"`` or ``"float16"`` of 16 bits,
+            a float8 one of 8.
 
     Raises:
+        FormatError: An unknown format.
         SourceError: There is no such source, it is damaged or of an unsupported kind, or it does
             not say which tensor to take.
     """
@@ -99,6 +111,8 @@ def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None
         held = StoredTensor(
             "array", Path("array"), str(source.dtype), source.shape, source.nbytes, lambda: source
         )
+        if format is not None:
+            held = with_format({"array": held}, format)["array"]
         codes, fmt, _ = matrix_codes(held)
         return Matrix(codes, fmt, "array", "array", "given as an array")
     if str(source).startswith(PREFIX):
@@ -106,22 +120,28 @@ def open_matrix(source: str | Path | npt.NDArray[Any], tensor: str | None = None
         if tensor not in (None, matrix.tensor):
             raise SourceError(f"no tensor {tensor!r} there", where=source, remedy="leave it out")
         return matrix
-    return open_model(source).matrix(tensor)
+    return open_model(source, format=format).matrix(tensor)
 
 
-def inspect(source: str | Path, tensor: str | None = None) -> Inspection:
+def inspect(
+    source: str | Path,
+    tensor: str | None = None,
+    *,
+    format: str | None = None,  # noqa: A002
+) -> Inspection:
     """The tensors of a source that can hold token vectors, and which one is used.
 
     Args:
         source: As for `open_matrix`, but no array; only headers are read.
         tensor: The tensor wanted, by name, if any.
+        format: As for `open_matrix`.
 
     Raises:
         SourceError: There is no such source, or it is damaged or of an unsupported kind.
     """
     if str(source).startswith(PREFIX):
         return _inspect_builtin(open_matrix(source, tensor))
-    model = open_model(source)
+    model = open_model(source, format=format)
     found = model.weighed.listed
     try:
         choice = model.choose(tensor)

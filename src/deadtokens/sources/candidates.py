@@ -14,6 +14,7 @@ from deadtokens.files import StoredTensor
 from deadtokens.sources.evidence import Told, fits
 from deadtokens.sources.matrix import matrix_format
 from deadtokens.sources.names import DRAFT, NameSays, Role, name_says
+from deadtokens.sources.packed import packed_layer
 
 
 class Fit(IntEnum):
@@ -204,18 +205,13 @@ def is_projection(found: Candidate, sizes: Sizes) -> bool:
 
 # --- matrices that are there, and cannot be read as one ---
 
-_PACKED = re.compile(
-    r"(?P<layer>.+)\.(qweight|q_weight|weight_packed|packed_weight|W_q|trellis"
-    r"|weight\.(absmax|_data|quant_state\..*))"
-)
-
 
 def packed_heads(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, Role]]:
     """Tensors that hold an input or output matrix packed by a quantiser, and which it is."""
     found: list[tuple[str, Role]] = []
     for name in tensors:
-        if match := _PACKED.fullmatch(name):
-            says = name_says(f"{match['layer']}.weight")
+        if layer := packed_layer(name):
+            says = name_says(f"{layer}.weight")
             if says.role != "other" and not says.kind and not says.layered:
                 found.append((name, says.role))
     return found

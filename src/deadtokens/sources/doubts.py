@@ -117,7 +117,8 @@ def several(found: Sequence[Candidate], where: object) -> SourceError:
     """The line that asks for a choice among equally good tensors."""
     names = [candidate.tensor.name for candidate in found]
     return SourceError(
-        f"{len(names)} tensors could hold the token vectors: {listing(names)}",
+        f"{len(names)} tensor{'s' * (len(names) != 1)} could hold the token vectors: "
+        f"{listing(names)}",
         where=where,
         remedy="choose one with --tensor",
     )

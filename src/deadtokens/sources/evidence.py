@@ -66,6 +66,7 @@ class Told:
         trained: Of an adapter that changes single tokens, their ids by the matrix's name.
         name: The file that says it.
         unread: Whether that file is there and could not be understood.
+        block: Rows and columns of a block that scales are for; None where it is silent.
     """
 
     vocabulary: Mapping[str, int] | None = None
@@ -80,6 +81,7 @@ class Told:
     trained: Mapping[str, tuple[int, ...]] | None = None
     name: str = "config.json"
     unread: bool = False
+    block: tuple[int, int] | None = None
 
     @property
     def tied(self) -> bool | None:
@@ -111,6 +113,15 @@ class Told:
         return replace(self, adapter=True, trained=trained)
 
 
+def _block(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Rows and columns of a block that FP8 scales are for, as a configuration says."""
+    said = config.get("quantization_config")
+    size = said.get("weight_block_size") if isinstance(said, dict) else None
+    if isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size):
+        return size[0], size[1]
+    return None
+
+
 def told_by(config: Mapping[str, Any]) -> Told:
     """What a config.json, or a file like it, says."""
     facts = list(_facts(config, "", 0))
@@ -126,6 +137,7 @@ def told_by(config: Mapping[str, Any]) -> Told:
         columns,
         _ties(facts),
         draft=_DRAFT_MODELS.search(named) is not None or "medusa_num_heads" in config,
+        block=_block(config),
     )
 
 

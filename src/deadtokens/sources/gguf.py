@@ -11,6 +11,7 @@ from typing import Any
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.files.gguf import Header, read_header, stored_tensors
+from deadtokens.files.kinds import other_kind
 from deadtokens.sources.evidence import Told
 from deadtokens.sources.model import Model
 from deadtokens.sources.names import GGUF_INPUT, GGUF_OUTPUT
@@ -125,6 +126,8 @@ def _header(file: Path) -> Header:
     try:
         if file.exists() and not file.is_file():
             raise SourceError("not a regular file", where=file, remedy="give a file")
+        if (other := other_kind(file)) is not None:
+            raise other
         return read_header(file)
     except OSError as error:
         part = _PART.fullmatch(file.name) is not None

@@ -9,6 +9,7 @@ from typing import Any
 
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor, read_tensors
+from deadtokens.files.kinds import folder_kind
 from deadtokens.sources.describe import read_object, weight_map
 from deadtokens.sources.evidence import Told, model_parallel_part, one_series, shard_of, told_by
 from deadtokens.sources.gguf import is_later_part, open_gguf
@@ -102,6 +103,8 @@ def _of_folder(folder: Path) -> Path:
                 where=folder,
                 remedy="merge the parts, or give the model as one file or in shards",
             )
+    if (kind := folder_kind(names, folder)) is not None:
+        raise kind
     name = weights_file(names, folder, remedy="give one of them")
     if name is None:
         raise SourceError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from deadtokens.errors import SourceError, plain
 from deadtokens.files import PartedTensor, StoredTensor
-from deadtokens.formats import FLOAT32, FORMATS, Float32Array, Format
+from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, FORMATS, Float32Array, Format, get_format
 from deadtokens.rows import MadeRows, RowChoice, RowCodes
 from deadtokens.showing import Shown
 from deadtokens.sources.quantised import can_dequantise, dequantised_rows, is_quantisation
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from deadtokens.sources.model import Model
 
 _BLOCK_BYTES = 1 << 24
+_SAMPLED_ROWS = 256
+# Integers that may hold the bits of numbers, in the spelling of each container, and their bits.
+_INTEGERS = dict.fromkeys(("uint16", "int16", "U16", "I16"), 16) | dict.fromkeys(
+    ("uint8", "int8", "U8", "I8"), 8
+)
 
 # A tokenizer.json, or the metadata of a file that holds the vocabulary itself.
 TokenizerSource: TypeAlias = Path | Mapping[str, Any]
@@ -33,10 +38,12 @@ class Quantised:
     Attributes:
         kind: The quantisation, e.g. ``"Q4_K"``.
         raw: V x bytes of a row, uint8; memory-mapped where possible.
+        self_contained: Whether a row's bytes say all of its numbers; scales beside them say more.
     """
 
     kind: str
     raw: npt.NDArray[np.uint8]
+    self_contained: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,43 @@ def matrix_format(tensor: StoredTensor) -> Format | None:
     return FORMATS.get("float32" if label == "float64" else label)
 
 
+def with_format(tensors: Mapping[str, StoredTensor], name: str) -> dict[str, StoredTensor]:
+    """Tensors, of which those of integers as wide as a format's codes are read as these.
+
+    Raises:
+        FormatError: An unknown format.
+    """
+    fmt = get_format(name)
+    return {
+        key: _read_as(tensor, fmt) if _INTEGERS.get(tensor.dtype) == fmt.bits else tensor
+        for key, tensor in tensors.items()
+    }
+
+
+def _read_as(tensor: StoredTensor, fmt: Format) -> StoredTensor:
+    if isinstance(tensor, PartedTensor):
+        return replace(tensor, dtype=fmt.name)
+    return replace(tensor, dtype=fmt.name, read=lambda: tensor.read().view(fmt.float_dtype))
+
+
+def _bits_of_16(tensor: StoredTensor) -> SourceError:
+    """What 16-bit integers would be in either format, and how to say which."""
+    rows = np.asarray(tensor.read()[:_SAMPLED_ROWS]).view(np.uint16)
+    read = []
+    for fmt in (BFLOAT16, FLOAT16):
+        with np.errstate(invalid="ignore"):
+            values = np.abs(fmt.values(rows))
+        largest = float(np.max(values, initial=0, where=np.isfinite(values)))
+        odd = "" if np.isfinite(values).all() else " and NaN or infinity"
+        read.append(f"as {fmt.name} the first rows reach {largest:.3g}{odd}")
+    return SourceError(
+        f"tensor {tensor.name!r} holds 16-bit integers ({tensor.dtype}), which may be the bits of "
+        f"numbers: {', '.join(read)}",
+        where=tensor.path,
+        remedy="say which with --format bfloat16 or --format float16",
+    )
+
+
 def check_matrix(tensor: StoredTensor) -> Format:
     """The format a tensor will be read in.
 
@@ -136,6 +180,8 @@ def check_matrix(tensor: StoredTensor) -> Format:
             remedy="name a 2-D tensor with --tensor",
         )
     fmt = matrix_format(tensor)
+    if fmt is None and _INTEGERS.get(tensor.dtype) == 16 and not isinstance(tensor, PartedTensor):
+        raise _bits_of_16(tensor)
     if fmt is None:
         unsupported = (
             "which the gguf package cannot dequantise"

@@ -11,13 +11,21 @@ import numpy as np
 
 from deadtokens.errors import SourceError, plain
 from deadtokens.files import StoredTensor
-from deadtokens.formats import Format
+from deadtokens.formats import FLOAT32, Format
 from deadtokens.rows import RowCodes
 from deadtokens.showing import Shown
 from deadtokens.sources.choose import Choice, choose
 from deadtokens.sources.evidence import Told
-from deadtokens.sources.matrix import Matrix, Quantised, TokenizerSource, matrix_codes
+from deadtokens.sources.matrix import (
+    Matrix,
+    Quantised,
+    TokenizerSource,
+    matrix_codes,
+    matrix_format,
+)
 from deadtokens.sources.names import SINGLE, Role, name_says
+from deadtokens.sources.packed import packing
+from deadtokens.sources.scales import scaled
 from deadtokens.sources.token_ids import UNKNOWN, RowTokens, row_tokens
 from deadtokens.sources.tying import equal_codes
 from deadtokens.sources.weighing import Weighed, weigh
@@ -134,7 +142,29 @@ class Model(Shown):
         return (), ()
 
     def _codes(self, choice: Choice) -> tuple[RowCodes, Format, Quantised | None]:
+        held = scaled(self.tensors, choice.tensor, self.told.block)
+        if held is not None and not choice.transposed:
+            return held.rows, FLOAT32, Quantised(held.kind, held.raw, self_contained=False)
+        if matrix_format(choice.tensor) is None:
+            self._refuse_packed(choice.tensor)
         return matrix_codes(choice.tensor, choice.transposed)
+
+    def _refuse_packed(self, tensor: StoredTensor) -> None:
+        """Name what a matrix is packed with, if what stands beside it tells.
+
+        Raises:
+            SourceError: It does.
+        """
+        kind = packing(self.tensors, tensor.name.removesuffix(".weight"))
+        if kind:
+            others = [c.tensor.name for c in self.weighed.inputs if c.tensor.name != tensor.name]
+            way = f", or add --tensor {others[0]} to take the input matrix" if others else ""
+            raise SourceError(
+                f"the matrix is there, quantised: {tensor.name} ({kind}), which cannot be read as "
+                "numbers",
+                where=self.where or self.source,
+                remedy=f"give the model that it was quantised from{way}",
+            )
 
     def _matrix(self, choice: Choice) -> Matrix:
         codes, fmt, quantised = self._codes(choice)

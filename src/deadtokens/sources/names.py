@@ -132,6 +132,7 @@ def name_says(name: str) -> NameSays:
 @lru_cache(maxsize=1 << 14)
 def _says(name: str) -> NameSays:
     dotted = name.replace("/", ".").removesuffix(":0")
+    dotted = dotted.replace("token_and_position_", "")  # Keras's layer that holds both tables
     layer, ended = layer_name(dotted)
     role, rank, listed = _role(layer, ended)
     kind = next((kind for kind, words in _PATTERNS if words.search(dotted)), "")

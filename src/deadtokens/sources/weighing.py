@@ -21,6 +21,7 @@ from deadtokens.sources.candidates import (
 )
 from deadtokens.sources.evidence import Told
 from deadtokens.sources.names import LAYER, Role, name_says
+from deadtokens.sources.packed import packed_layer, packing
 
 _OF_ONE = 1.25  # times as many rows, at most, have two matrices of one vocabulary
 _VOCABULARY_LIKE = 2  # rows to a column, at least, of a matrix that is known by its shape
@@ -180,6 +181,11 @@ def _by_shape(
 # --- matrices that are there, or listed, and cannot be read ---
 
 
+def _kind(tensors: Mapping[str, StoredTensor], name: str) -> str:
+    kind = packing(tensors, packed_layer(name))
+    return f" ({kind})" if kind else ""
+
+
 def _unreadable(
     tensors: Mapping[str, StoredTensor], where: object, absent: Mapping[str, SourceError]
 ) -> dict[str, tuple[Role, SourceError]]:
@@ -199,7 +205,8 @@ def _unreadable(
         found[name] = (
             role,
             SourceError(
-                f"the {role} matrix is there, quantised: {name}, which cannot be read as numbers",
+                f"the {role} matrix is there, quantised: {name}{_kind(tensors, name)}, which "
+                "cannot be read as numbers",
                 where=where,
                 remedy="give the model that it was quantised from",
             ),

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from deadtokens.errors import SourceError
 
 # Where weights lie in several kinds of file, the first kind here is read.
-_KINDS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-CONVENTIONAL = ("model.safetensors", "pytorch_model.bin")
+_KINDS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".onnx")
+CONVENTIONAL = ("model.safetensors", "pytorch_model.bin", "tf_model.h5", "model.onnx")
 # Of a variant: model.safetensors.index.fp16.json.
 _INDEX = re.compile(r"(?P<weights>.+)\.index(?P<variant>\.[\w-]+)?\.json")
 
