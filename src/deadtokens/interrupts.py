@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
@@ -22,6 +22,37 @@ def held_back() -> Iterator[None]:
     signal.signal(signal.SIGINT, lambda number, _: come.append(number))
     try:
         yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+        if come:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def noticed() -> Iterator[Callable[[], None]]:
+    """Ctrl-C is noticed wherever it comes, and raised where the block asks.
+
+    Python raises KeyboardInterrupt between any two instructions of the main thread: in a destructor
+    it is printed and forgotten, between a lock and the block that it is for it leaves the lock
+    taken. A loop that waits for threads passes such places many times a second.
+
+    Yields:
+        What raises KeyboardInterrupt if Ctrl-C has come meanwhile.
+    """
+    come: list[int] = []
+    earlier = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or earlier is None:
+        yield lambda: None
+        return
+
+    def check() -> None:
+        if come:
+            come.clear()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, lambda number, _: come.append(number))
+    try:
+        yield check
     finally:
         signal.signal(signal.SIGINT, earlier)
         if come:

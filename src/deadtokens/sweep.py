@@ -22,6 +22,7 @@ import numpy as np
 from deadtokens.centres import Centre, Centred, Terms, as_centre, settle
 from deadtokens.device.choice import DeviceName, choose_device, pick, take_the_cpu
 from deadtokens.errors import DeviceError, SelectionError
+from deadtokens.interrupts import noticed
 from deadtokens.listening import listener
 from deadtokens.observed import Measured, observe
 from deadtokens.remote import draw_remotely
@@ -186,11 +187,13 @@ def _draw_in_threads(
     with ThreadPoolExecutor(workers) as pool:
         futures: set[Future[None]] = {pool.submit(work, simulator) for _ in range(workers)}
         try:
-            while futures:
-                finished, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                report(done)
+            with noticed() as check:
+                while futures:
+                    finished, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+                    report(done)
+                    check()
         finally:
             stop.set()
     return done
