@@ -11,7 +11,7 @@ demo: $(VENV)/.run
 	$(BIN)/deadtokens demo -o $(DEMO)
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto -m "not slow and not browser" --ignore tests/faults
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not browser" --ignore tests/faults
 
 # Kills, full disks, damaged files: real processes. Ends with a table of what was inflicted.
 faults: $(VENV)/.dev

@@ -386,6 +386,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(command: list[str], tmp_pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(command: list[str], tmp_path: Path) -> None:
     """One of two workers is killed in the middle; another one then takes the rest."""
     trials = 6_000

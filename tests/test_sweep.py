@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from program import Program
 
 from deadtokens import pictures, runs, writing
 from deadtokens.centres import as_centre
@@ -453,21 +454,17 @@ def command(tmp_path: Path) -> list[str]:
     ]
 
 
-def test_output_of_the_command(command: list[str], tmp_path: Path) -> None:
-    small = [*command[: command.index("--trials")], "--trials", "30"]
-    result = subprocess.run(
-        [*small, "-o", str(tmp_path / "run")], capture_output=True, text=True, check=True
-    )
-    assert "60 dimensions, norm" in result.stderr
-    assert "mean of rounded rows" in result.stderr  # the census centroid's warning
-    assert "60 of 60 trials to do" in result.stderr
-    assert "trials           60 held, 60 of them new" in result.stdout
-    assert "the embeddings would have taken 2.9 MB" in result.stdout
-    again = subprocess.run(
-        [*small, "-o", str(tmp_path / "run")], capture_output=True, text=True, check=True
-    )
-    assert "trials to do" not in again.stderr
-    assert "trials           60 held, 0 of them new" in again.stdout
+def test_output_of_the_command(command: list[str], tmp_path: Path, deadtokens: Program) -> None:
+    small = [*command[3 : command.index("--trials")], "--trials", "30"]
+    result = deadtokens(*small, "-o", tmp_path / "run")
+    assert "60 dimensions, norm" in result.err
+    assert "mean of rounded rows" in result.err  # the census centroid's warning
+    assert "60 of 60 trials to do" in result.err
+    assert "trials           60 held, 60 of them new" in result.out
+    assert "the embeddings would have taken 2.9 MB" in result.out
+    again = deadtokens(*small, "-o", tmp_path / "run")
+    assert "trials to do" not in again.err
+    assert "trials           60 held, 0 of them new" in again.out
     figures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
     assert figures == {
         f"{name}.{kind}" for name in ("elements", "populations", "sigma") for kind in ("png", "svg")
@@ -526,21 +523,20 @@ def test_bytes_of_a_folder_whose_files_come_and_go(tmp_path: Path) -> None:
 
 
 def test_sample_writes_the_trial_that_the_sweep_recorded(
-    command: list[str], tmp_path: Path
+    command: list[str], tmp_path: Path, deadtokens: Program
 ) -> None:
-    small = [*command[: command.index("--trials")], "--trials", "5", "--epsilon", "1e-5"]
-    subprocess.run([*small, "--seed", "3", "-o", str(tmp_path / "run")], check=True)
+    small = [*command[3 : command.index("--trials")], "--trials", "5", "--epsilon", "1e-5"]
+    assert deadtokens(*small, "--seed", "3", "-o", tmp_path / "run").status == 0
     table = pd.read_csv(tmp_path / "run" / "trials.csv")
+    centroid = command[command.index("--centroid") + 1]
     for line, sigma in ((3, "1e-8"), (8, "1e-3")):
         file = tmp_path / f"{line}.safetensors"
-        centroid = command[command.index("--centroid") + 1]
-        program = [sys.executable, "-m", "deadtokens"]
-        options = ["--tokens", "400", "--trial", "3", "--seed", "3", "-o", str(file)]
-        draw = [*program, "sample", "--centroid", centroid, "--sigma", sigma, *options]
-        subprocess.run(draw, check=True, capture_output=True)
-        ask = [*program, "measure", str(file), "--rows", "all", "--epsilon", "1e-5", "--json"]
-        result = subprocess.run(ask, check=True, capture_output=True, text=True)
-        measured = json.loads(result.stdout)
+        options = ["--tokens", "400", "--trial", "3", "--seed", "3", "-o", file]
+        draw = deadtokens("sample", "--centroid", centroid, "--sigma", sigma, *options)
+        assert draw.status == 0
+        measured = json.loads(
+            deadtokens("measure", file, "--rows", "all", "--epsilon", "1e-5", "--json").out
+        )
         for name in STATISTICS:
             assert measured[name] == pytest.approx(table.iloc[line][name], rel=1e-12), name
 

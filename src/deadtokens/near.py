@@ -100,7 +100,7 @@ def nearest(anchor: str, distances: Float64Array, rows: Int64Array) -> Near:
     most = min(most_inside(ordered.size), ordered.size - _FEWEST_NEIGHBOURS, _MOST_ROWS)
     if most < 1:
         return none
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # of rows at the point itself
         ratios = found[1 : most + 1] / found[:most]
     best, most_bits = 0, 0.0
     for gap in np.flatnonzero(ratios >= MIN_RATIO).tolist():
