@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
+import deadtokens as dt
 from deadtokens.interrupts import held_back, noticed
 
 LOCK = threading.Lock()
@@ -92,3 +96,50 @@ def test_in_other_threads_nothing_changes(waits: Any) -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.fixture
+def earlier() -> Iterator[None]:
+    """What Ctrl-C did before is done again afterwards."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("earlier")
+@pytest.mark.parametrize("waits", [held_back, noticed])
+def test_where_it_is_ignored_it_stays_so(waits: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with waits():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("earlier")
+def test_somebody_elses_handler_is_called_where_the_block_asks() -> None:
+    called: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: called.append(number))
+    with noticed() as check:
+        signal.raise_signal(signal.SIGINT)
+        assert called == []
+        check()
+        assert called == [signal.SIGINT]
+        check()
+    assert called == [signal.SIGINT]
+
+
+def test_ctrl_c_while_threads_are_begun_stops_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but what was begun is drawn: of five million trials a few."""
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(*arguments: Any) -> Any:
+        future = submit(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return future
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dt.sweep(np.full(8, 0.01), 1e-3, 500, 5_000_000, tmp_path / "run", device="cpu")
+    assert sum(dt.open_run(tmp_path / "run").missing_of_each([5_000_000])[0][0]) > 4_000_000

@@ -483,15 +483,14 @@ def test_output_of_the_command(command: list[str], tmp_path: Path, deadtokens: P
     ],
 )
 def test_bad_options_end_in_one_line(
-    command: list[str], tmp_path: Path, change: list[str], message: str
+    command: list[str], tmp_path: Path, change: list[str], message: str, deadtokens: Program
 ) -> None:
-    arguments = [*command, *change, "-o", str(tmp_path / "run")]
-    result = subprocess.run(arguments, capture_output=True, text=True)
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert result.returncode == 1
+    result = deadtokens(*command[3:], *change, "-o", tmp_path / "run")
+    errors = [line for line in result.err.splitlines() if line.startswith("error:")]
+    assert result.status == 1
     assert len(errors) == 1
     assert message in errors[0]
-    assert "Traceback" not in result.stderr
+    assert "Traceback" not in result.err
     assert not (tmp_path / "run").exists()
 
 

@@ -36,19 +36,23 @@ def noticed() -> Iterator[Callable[[], None]]:
     it is printed and forgotten, between a lock and the block that it is for it leaves the lock
     taken. A loop that waits for threads passes such places many times a second.
 
+    Where Ctrl-C is ignored, as in a script's background, it stays so; a handler of somebody else is
+    called in its turn.
+
     Yields:
-        What raises KeyboardInterrupt if Ctrl-C has come meanwhile.
+        What hands Ctrl-C on, which raises KeyboardInterrupt unless somebody else handles it, if it
+        has come meanwhile.
     """
     come: list[int] = []
     earlier = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or earlier is None:
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if elsewhere or not callable(earlier):
         yield lambda: None
         return
 
     def check() -> None:
         if come:
-            come.clear()
-            raise KeyboardInterrupt
+            earlier(come.pop(), None)
 
     signal.signal(signal.SIGINT, lambda number, _: come.append(number))
     try:

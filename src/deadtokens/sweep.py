@@ -184,16 +184,16 @@ def _draw_in_threads(
                 with lock:
                     done += len(batch.rows)
 
-    with ThreadPoolExecutor(workers) as pool:
-        futures: set[Future[None]] = {pool.submit(work, simulator) for _ in range(workers)}
+    # From the first thread on, whatever ends the loop has to stop them before they are waited for.
+    with noticed() as check, ThreadPoolExecutor(workers) as pool:
         try:
-            with noticed() as check:
-                while futures:
-                    finished, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        future.result()
-                    report(done)
-                    check()
+            futures: set[Future[None]] = {pool.submit(work, simulator) for _ in range(workers)}
+            while futures:
+                finished, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                report(done)
+                check()
         finally:
             stop.set()
     return done

@@ -112,7 +112,6 @@ def sweep(
     from deadtokens.centres import Terms
     from deadtokens.cli import display, tables
     from deadtokens.device.choice import choose_device
-    from deadtokens.pictures import write_figures
     from deadtokens.runs import RunFolder
     from deadtokens.scheduler import connected
     from deadtokens.specification import parse_sigmas, trial_counts
@@ -146,6 +145,8 @@ def sweep(
                 drawn = _simulate(planned, run, counts, n_workers, device, cluster)
             totals = finish(planned, run)
             seconds = time.perf_counter() - started
+            from deadtokens.pictures import write_figures  # loads what draws, which takes a second
+
             pictures = write_figures(run.path / "figures", planned, totals)
     tables.sweep_tables(totals)
     held = sum(len(of_sigma.rows) for of_sigma in totals)
