@@ -85,6 +85,17 @@ def test_added_tokens_that_resizing_left_at_the_mean(fmt: Format, n: int, width:
     assert int(taken.dead.rows.sum()) == n
 
 
+@pytest.mark.parametrize("fmt", [FLOAT32, BFLOAT16], ids=lambda fmt: fmt.name)
+def test_a_mean_next_to_zero_is_told_from_zero(fmt: Format) -> None:
+    """Rows of no common direction have a mean that is next to zero, ten times as near as a row."""
+    values = live()
+    values[500:503] = values.mean(axis=0)
+    values[600:604] = noise(4, 1e-6)
+    taken = taken_of(values, fmt)
+    assert evidence(taken, "near zero") == list(range(600, 604))
+    assert evidence(taken, "near the mean") == list(range(500, 503))
+
+
 def test_rows_of_a_cluster_are_not_counted_twice() -> None:
     values = live()
     values[50:90] = noise(40, 1e-6)  # a cluster that lies at zero

@@ -255,3 +255,15 @@ def test_a_source_that_workers_die_of_is_a_line(sources: list[str]) -> None:
     cluster = cast("Cluster", SimpleNamespace(results=results))
     (line,) = survey(sources[:1], cluster=cluster)
     assert (line.source, line.error) == (sources[0], "workers died of it")
+
+
+def test_undecided_is_never_none(tmp_path: Path) -> None:
+    """Eight rows that a gap sets apart, which is too narrow for so few."""
+    rng = np.random.default_rng(2)
+    rows = rng.normal(0, 0.02, (1200, 48))
+    rows[:8] = rng.normal(0, 0.02, 48) + rng.normal(0, 0.0006, (8, 48))
+    np.save(tmp_path / "rows.npy", rows.astype(np.float32))
+    (line,) = survey([str(tmp_path / "rows.npy")])
+    assert line.dead is None
+    assert "undecided" in cells(line)
+    assert "rows are dead is undecided: 8 rows inside" in line.warnings[0]

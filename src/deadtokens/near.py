@@ -21,6 +21,7 @@ MIN_RATIO = 10.0
 _MOST_ROWS = 4096  # nearest ones, among which the gap is looked for
 _NEIGHBOURS = 256  # beyond the gap, which tell how the number of rows grows with distance
 _FEWEST_NEIGHBOURS = 24
+_SAME = 1e-4  # of the median distance
 _MOST_DIMENSIONS = 16.0
 
 
@@ -41,10 +42,16 @@ class Near:
     outside: float = 0.0
 
     @property
+    def ratio(self) -> float:
+        """Of the next row's distance to theirs; 0 without rows."""
+        if not self.rows.size:
+            return 0.0
+        return self.outside / self.inside if self.inside else np.inf
+
+    @property
     def words(self) -> str:
         """How far they lie, and the next row."""
-        ratio = self.outside / self.inside if self.inside else np.inf
-        much = f"{ratio:,.0f} times as far" if np.isfinite(ratio) else "where these are at it"
+        much = f"{self.ratio:,.0f} times as far" if np.isfinite(self.ratio) else "and these at it"
         n = self.rows.size
         count = f"{n:,} rows are" if n != 1 else "1 row is"
         return (
@@ -79,16 +86,22 @@ def look_around(
     """
     centres = [np.zeros(matrix.n_dimensions), mean_of_all(matrix, finite, workers)]
     by_anchor = [one.distances for one in orderings(matrix, finite, centres, workers)]
-    near: list[Near] = []
-    for name, distances in zip(ANCHORS, by_anchor, strict=True):
-        taken = np.concatenate([one.rows for one in near]) if near else np.zeros(0, np.int64)
-        rows = np.setdiff1d(np.flatnonzero(among), taken, assume_unique=True)
-        near.append(nearest(name, distances, rows))
-    return Surroundings(tuple(near), by_anchor[0])
+    rows = np.flatnonzero(among)
+    found = {name: nearest(name, by_anchor[i], rows) for i, name in enumerate(ANCHORS)}
+    # The mean may lie next to zero: rows are next to the point that leaves them the wider gap.
+    first = max(ANCHORS, key=lambda name: found[name].ratio)
+    left = np.setdiff1d(rows, found[first].rows, assume_unique=True)
+    near = tuple(
+        found[name] if name == first else nearest(name, by_anchor[i], left)
+        for i, name in enumerate(ANCHORS)
+    )
+    return Surroundings(near, by_anchor[0])
 
 
 def nearest(anchor: str, distances: Float64Array, rows: Int64Array) -> Near:
-    """The rows before the least likely gap in the distances, if that convinces.
+    """The rows before the widest gap in the distances that convinces.
+
+    Distances that are next to nothing against the median count as the same.
 
     The number of rows within a distance D grows like D**k; k is told by the rows just beyond the
     gap (Hill, 1975), and taken lower than told by two standard errors. A gap after m rows then has
@@ -100,14 +113,14 @@ def nearest(anchor: str, distances: Float64Array, rows: Int64Array) -> Near:
     most = min(most_inside(ordered.size), ordered.size - _FEWEST_NEIGHBOURS, _MOST_ROWS)
     if most < 1:
         return none
-    with np.errstate(divide="ignore", invalid="ignore"):  # of rows at the point itself
-        ratios = found[1 : most + 1] / found[:most]
-    best, most_bits = 0, 0.0
+    floored = np.maximum(found, _SAME * found[found.size // 2])
+    ratios = np.ones(most)
+    np.divide(floored[1 : most + 1], floored[:most], out=ratios, where=floored[:most] > 0)
+    best = 0
     for gap in np.flatnonzero(ratios >= MIN_RATIO).tolist():
-        m = gap + 1
-        bits = _dimensions(found[m:]) * m * float(np.log2(min(ratios[gap], 2.0**60)))
-        if bits >= MIN_BITS and bits > most_bits:
-            best, most_bits = m, bits
+        bits = _dimensions(found[gap + 1 :]) * (gap + 1) * float(np.log2(ratios[gap]))
+        if bits >= MIN_BITS and (not best or ratios[gap] > ratios[best - 1]):
+            best = gap + 1
     if not best:
         return none
     return Near(anchor, ordered[:best], float(found[best - 1]), float(found[best]))

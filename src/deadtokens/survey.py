@@ -48,7 +48,7 @@ class Surveyed(Shown):
         black_holes: Vectors that two or more rows share.
         populations: Rows of the largest black holes.
         cluster: Rows of the dead cluster; None if no void sets one apart.
-        dead: Rows that count as dead.
+        dead: Rows that count as dead; None where it is undecided whether there are any.
         dead_input: Rows dead in the input matrix, where it is another one.
         dead_named: Special, reserved and added tokens among the dead; None without a tokenizer.
         named: Special, reserved and added tokens in all.
@@ -79,7 +79,8 @@ class Surveyed(Shown):
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        what = f"{self.dead:,} dead of {self.vocabulary:,} rows" if not self.error else self.error
+        dead = "undecided" if self.dead is None else f"{self.dead:,} dead"
+        what = f"{dead} of {self.vocabulary:,} rows" if not self.error else self.error
         return f"<Surveyed {plain(f'{self.source}: {what}')}>"
 
 
@@ -110,6 +111,8 @@ def cells(line: Surveyed) -> list[str]:
 
 def _cell(line: Surveyed, name: str) -> str:
     value = getattr(line, name)
+    if name == "dead" and value is None and not line.error:
+        return "undecided"
     if name == "populations":
         shown = ", ".join(f"{n:,}" for n in line.populations[:_POPULATIONS_SHOWN])
         return shown + (", ..." if (line.black_holes or 0) > _POPULATIONS_SHOWN else "")
@@ -253,15 +256,34 @@ def _line(source: str, taken: Inventory) -> Surveyed:
         black_holes=found.n_black_holes,
         populations=tuple(found.group_population[:_GROUPS_LISTED].tolist()),
         cluster=int(taken.search.rows.sum()) or None,
-        dead=int(taken.dead.rows.sum()),
+        dead=_dead(taken),
         dead_input=int(untied.read.dead.rows.sum()) if untied else None,
         dead_named=sum(token.untrained for token in named) if labels else None,
         named=len(named) if labels else None,
         unreachable=labels.unreachable if labels else None,
         padding=counts.get("padding", 0) if labels else None,
         warnings=tuple(
-            dict.fromkeys(taken.warnings + (untied.warnings if untied is not None else ()))
+            dict.fromkeys(
+                taken.warnings
+                + (untied.warnings if untied is not None else ())
+                + _undecided(taken, *((untied.read,) if untied is not None else ()))
+            )
         ),
+    )
+
+
+def _dead(taken: Inventory) -> int | None:
+    """The dead rows; None where it is undecided whether there are any."""
+    count = int(taken.dead.rows.sum())
+    return None if taken.search.undecided and not count else count
+
+
+def _undecided(*taken: Inventory) -> tuple[str, ...]:
+    return tuple(
+        f"{one.matrix.tensor}: whether {'more ' if one.dead.rows.any() else ''}rows are dead is "
+        f"undecided: {one.search.undecided}"
+        for one in taken
+        if one.search.undecided
     )
 
 
