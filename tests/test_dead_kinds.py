@@ -15,7 +15,8 @@ from deadtokens.deadrows import EVIDENCE
 from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Format
 from deadtokens.inventory import Both, Inventory, take_inventory
 from deadtokens.keep import keep_map
-from deadtokens.near import nearest
+from deadtokens.near import look_around, nearest
+from deadtokens.orderings import mean_and_norms, orderings
 from deadtokens.tokens import LABELS, Labels
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -254,3 +255,20 @@ def test_undecided_is_never_none(deadtokens: Program, tmp_path: Path) -> None:
 
 def test_ordinary_rows_are_not_undecided(deadtokens: Program, tmp_path: Path) -> None:
     assert "dead: 0 rows (no cluster" in deadtokens("census", saved(tmp_path, live())).out
+
+
+@pytest.mark.parametrize("direction", [0.0, 0.02, 1.0])
+def test_few_candidates_are_as_good_as_all_rows(direction: float) -> None:
+    """Of many rows only those whose norm is like the mean's are measured: none may be missed."""
+    values = live(20_000, 16) + direction * point(16, height=1.0)
+    values[700:703] = values.mean(axis=0) + noise(3, 1e-7, 16)
+    matrix = matrix_of(values)
+    every = np.ones(20_000, dtype=np.bool_)
+    found = look_around(matrix, every, every)
+    centre, norms = mean_and_norms(matrix, every)
+    (exact,) = orderings(matrix, every, [centre])
+    near = nearest("near the mean", exact.distances, np.arange(20_000))
+    assert sorted(found.near[1].rows) == sorted(near.rows) == [700, 701, 702]
+    assert found.near[1].outside == pytest.approx(near.outside)
+    np.testing.assert_allclose(found.norms, np.linalg.norm(matrix.values(), axis=1), rtol=1e-6)
+    assert np.array_equal(found.norms, norms)

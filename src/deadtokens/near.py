@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
-from deadtokens.orderings import mean_of_all, orderings
+from deadtokens.orderings import mean_and_norms, orderings
 from deadtokens.sources import Matrix
 from deadtokens.voids import MIN_BITS, most_inside
 
 ANCHORS = ("near zero", "near the mean")
 MIN_RATIO = 10.0
 _MOST_ROWS = 4096  # nearest ones, among which the gap is looked for
+_BLOCK_ROWS = 1024
 _NEIGHBOURS = 256  # beyond the gap, which tell how the number of rows grows with distance
 _FEWEST_NEIGHBOURS = 24
 _SAME = 1e-4  # of the median distance
@@ -84,18 +85,61 @@ def look_around(
         finite: (V,) the rows without NaN and infinities.
         workers: Threads; all cores by default. The result does not depend on it.
     """
-    centres = [np.zeros(matrix.n_dimensions), mean_of_all(matrix, finite, workers)]
-    by_anchor = [one.distances for one in orderings(matrix, finite, centres, workers)]
+    mean, norms = mean_and_norms(matrix, finite, workers)
     rows = np.flatnonzero(among)
-    found = {name: nearest(name, by_anchor[i], rows) for i, name in enumerate(ANCHORS)}
+    candidates = _candidates(norms, rows, float(np.linalg.norm(mean)))
+    distances = np.full(norms.size, np.nan)
+    distances[candidates.rows] = _distances(matrix, candidates.rows, mean)
+    if candidates.hide(distances):
+        candidates = _Candidates(rows, np.inf)
+        distances = orderings(matrix, finite, [mean], workers)[0].distances
+    by_anchor = {ANCHORS[0]: (norms, rows), ANCHORS[1]: (distances, candidates.rows)}
+    found = {name: nearest(name, *held) for name, held in by_anchor.items()}
     # The mean may lie next to zero: rows are next to the point that leaves them the wider gap.
     first = max(ANCHORS, key=lambda name: found[name].ratio)
-    left = np.setdiff1d(rows, found[first].rows, assume_unique=True)
-    near = tuple(
-        found[name] if name == first else nearest(name, by_anchor[i], left)
-        for i, name in enumerate(ANCHORS)
-    )
-    return Surroundings(near, by_anchor[0])
+    for name, (lengths, all_rows) in by_anchor.items():
+        if name != first and found[first].rows.size:
+            left = np.setdiff1d(all_rows, found[first].rows, assume_unique=True)
+            found[name] = nearest(name, lengths, left)
+    return Surroundings(tuple(found.values()), norms)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Rows that may lie next to the mean, by their norms alone.
+
+    Attributes:
+        rows: The rows, ascending.
+        others: No other row is nearer than this.
+    """
+
+    rows: Int64Array
+    others: float
+
+    def hide(self, distances: Float64Array) -> bool:
+        """Whether a gap among these rows may be none, other rows being in it."""
+        ordered = np.sort(distances[self.rows])
+        wide = ordered[1:] >= MIN_RATIO * ordered[:-1]
+        return bool((wide & (ordered[1:] > self.others)).any())
+
+
+def _candidates(norms: Float64Array, rows: Int64Array, length: float) -> _Candidates:
+    """The rows whose norms are nearest to the mean's: the difference is a bound of the distance."""
+    least = np.abs(norms[rows] - length)
+    if rows.size <= 2 * _MOST_ROWS:
+        return _Candidates(rows, np.inf)
+    nearest_first = np.argpartition(least, 2 * _MOST_ROWS)[: 2 * _MOST_ROWS + 1]
+    return _Candidates(np.sort(rows[nearest_first[:-1]]), float(least[nearest_first].max()))
+
+
+def _distances(matrix: Matrix, rows: Int64Array, centre: Float64Array) -> Float64Array:
+    """Euclidean distances of some rows from a point."""
+    distances = np.empty(rows.size)
+    for start in range(0, rows.size, _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        values = matrix.values(rows[block]).astype(np.float64) - centre
+        distances[block] = np.sqrt(np.einsum("ij,ij->i", values, values))
+    return distances
 
 
 def nearest(anchor: str, distances: Float64Array, rows: Int64Array) -> Near:

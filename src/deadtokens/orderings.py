@@ -107,20 +107,29 @@ def mean_of(matrix: Matrix, rows: Int64Array) -> Float64Array:
     return total / rows.size
 
 
-def mean_of_all(matrix: Matrix, rows: BoolArray, workers: int | None = None) -> Float64Array:
-    """(d,) the mean of all rows of a mask, in one pass; zeros if there are none."""
-    starts: dict[int, Float64Array] = {}
+def mean_and_norms(
+    matrix: Matrix, rows: BoolArray, workers: int | None = None
+) -> tuple[Float64Array, Float64Array]:
+    """(d,) the mean of the rows of a mask, and (V,) the norms of all; in one pass.
+
+    The mean is zero if there are none; norms of rows that are not in the mask are NaN.
+    """
+    sums: dict[int, Float64Array] = {}
+    squared = np.full(matrix.n_rows, np.nan)
 
     def add(block: slice) -> None:
+        values = _block(matrix, block)[1].astype(np.float64)
         chosen = rows[block]
-        if chosen.any():
-            starts[block.start] = _block(matrix, block)[1][chosen].sum(axis=0, dtype=np.float64)
+        if not chosen.all():
+            values = values[chosen]
+        squared[block][chosen] = np.einsum("ij,ij->i", values, values)
+        sums[block.start] = values.sum(axis=0)
 
     _over_blocks(matrix, add, workers)
     total = np.zeros(matrix.n_dimensions)
-    for start in sorted(starts):  # in an order that threads do not decide
-        total += starts[start]
-    return np.asarray(total / max(1, int(rows.sum())))
+    for start in sorted(sums):  # in an order that threads do not decide
+        total += sums[start]
+    return np.asarray(total / max(1, int(rows.sum()))), np.sqrt(squared)
 
 
 def on_its_lattice(matrix: Matrix, workers: int | None = None) -> Matrix:
