@@ -115,10 +115,10 @@ def test_census_is_quick_and_small(path: Path) -> None:
     Beside the literal way to count distinct rows alone, in the same run: machines differ.
     """
     ours, literal = [], []
+    command = [sys.executable, "-c", LITERAL, str(path)]
     for _ in range(3):
         seconds, (out, peak) = processor_seconds(lambda: run_measured("census", path, "--json"))
         ours.append(seconds)
-        command = [sys.executable, "-c", LITERAL, str(path)]
         seconds, counted = processor_seconds(lambda: subprocess.check_output(command, text=True))
         literal.append(seconds)
     facts: dict[str, Any] = json.loads(out)
