@@ -63,6 +63,14 @@ def test_a_contradiction_is_refused(given: Terms, named: str) -> None:
         settle(centre(), given)
 
 
+def test_a_mean_of_rounded_rows_may_be_of_fewer_than_the_cluster() -> None:
+    mean = Centre(np.array([0.01, -0.02]), "c.safetensors", FITTED, of_rounded_rows=True)
+    assert settle(mean, Terms(n_tokens=2100)).n_tokens == 2100
+    assert settle(mean, Terms()).n_tokens == 300
+    with pytest.raises(SelectionError, match="format is bfloat16"):
+        settle(mean, Terms(format="bfloat16"))
+
+
 def test_lengths_may_be_chosen_anew() -> None:
     found = settle(centre(), Terms(epsilon=6e-5))
     assert (found.epsilon, found.touching) == (6e-5, None)

@@ -124,7 +124,8 @@ def fit_terms(fit: Fit) -> dict[str, Any]:
 def settle(centre: Centre, given: Terms, like: Observation | None = None) -> Settled:
     """What to simulate with: what is given, then what a measured row says, then the centre.
 
-    A cluster has one format and one number of tokens: two that differ are refused. Lengths are
+    A cluster has one format and one number of tokens: two that differ are refused, but for the
+    number of rows that census took a mean of. Lengths are
     conventions: other ones may be asked for than came with the centre, but not other ones than
     those of a measured row, whose topology they decide. Any sigma may be tried.
 
@@ -140,8 +141,9 @@ def settle(centre: Centre, given: Terms, like: Observation | None = None) -> Set
     if like is not None:
         sources.append((like.where, _terms_of(like)))
     sources.append((centre.where, centre.terms))
-    for name in ("format", "n_tokens"):
-        _agree(name, sources)
+    _agree("format", sources)
+    # The rows that a mean was taken of are seldom the whole cluster.
+    _agree("n_tokens", sources[:-1] if centre.of_rounded_rows else sources)
     for name in ("epsilon", "touching"):
         _agree(name, sources[:-1])
     terms = Terms(**{field.name: _first(field.name, sources) for field in fields(Terms)})
