@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 import deadtokens as dt
+from deadtokens import scheduler
 from deadtokens.interrupts import held_back, noticed
+from deadtokens.survey import Surveyed, survey
 
 LOCK = threading.Lock()
 
@@ -144,3 +149,52 @@ def test_ctrl_c_while_threads_are_begun_stops_them(
         dt.sweep(np.full(8, 0.01), 1e-3, 500, 5_000_000, tmp_path / "run", device="cpu")
     missing = dt.open_run(tmp_path / "run").missing_of_each([5_000_000])[0]
     assert sum(count for _, count in missing) > 4_000_000
+
+
+def waits_in_a_destructor(patch: pytest.MonkeyPatch, module: Any) -> None:
+    """While that module waits, Ctrl-C comes where it would be lost."""
+    wait = module.wait
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        _Dying()
+        return wait(*arguments, **options)
+
+    patch.setattr(module, "wait", interrupted)
+
+
+def test_ctrl_c_ends_a_survey(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["deadtokens.survey"]
+    waits_in_a_destructor(monkeypatch, module)
+    begun: list[str] = []
+
+    def take(source: str, *_: object) -> tuple[None, Surveyed]:
+        begun.append(source)
+        time.sleep(0.05)
+        return None, Surveyed(source, "no file")
+
+    monkeypatch.setattr(module, "_take", take)
+    with pytest.raises(KeyboardInterrupt):
+        survey([f"{i}.npy" for i in range(1000)], workers=1)
+    assert len(begun) < 1000
+
+
+def test_ctrl_c_ends_the_wait_for_results_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits_in_a_destructor(monkeypatch, scheduler)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def gather(*_: Any, **__: Any) -> NoReturn:
+        while True:
+            await asyncio.sleep(3600)
+
+    client = SimpleNamespace(
+        gather=gather, status="running", loop=SimpleNamespace(asyncio_loop=loop)
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            scheduler._HandOut(client, abs)._fetched({})
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from deadtokens.errors import ClusterError, DeadtokensError, one_line
+from deadtokens.interrupts import held_back
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -182,7 +183,8 @@ class Cluster:
                     return
                 if self._client.status != "running":
                     raise self._gone()
-                hand_out.give(following)
+                with held_back():
+                    hand_out.give(following)
                 yield from hand_out.take(_POLL_SECONDS)
         except _SchedulerLostError:
             raise self._gone() from None
@@ -256,13 +258,15 @@ class _HandOut:
     def _fetched(self, futures: dict[int, Future]) -> dict[int, Any]:
         """Results, all in one message; None for a job that failed."""
         # Without a scheduler it would wait for one, for as long as Dask tries to connect.
-        fetching = asyncio.run_coroutine_threadsafe(
-            self._client.gather(futures, errors="skip", asynchronous=True),
-            self._client.loop.asyncio_loop,
-        )
+        with held_back():
+            fetching = asyncio.run_coroutine_threadsafe(
+                self._client.gather(futures, errors="skip", asynchronous=True),
+                self._client.loop.asyncio_loop,
+            )
         try:
             while not fetching.done():
-                wait([fetching], timeout=_POLL_SECONDS)
+                with held_back():
+                    wait([fetching], timeout=_POLL_SECONDS)
                 if self._client.status != "running":
                     raise _SchedulerLostError
             return dict(fetching.result())

@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from deadtokens import __version__
 from deadtokens.errors import ClusterError, DeadtokensError, plain, shortened
 from deadtokens.files import StoredTensor
+from deadtokens.interrupts import held_back
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
 from deadtokens.listening import watched
 from deadtokens.scheduler import Cluster, Job
@@ -30,6 +31,7 @@ from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe
 
 _MEMORY = 4 << 30  # bytes that sources which have to be loaded may take at a time
 _GROUPS_LISTED = 20
+_POLL_SECONDS = 0.2  # between looks at whether Ctrl-C was pressed
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,17 @@ _Wanted: TypeAlias = list[tuple[str, frozenset[str]]]
 
 def _in_threads(workers: int, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
     with ThreadPoolExecutor(workers) as pool:
-        started = {pool.submit(_take, source, source, known): source for source, known in wanted}
+        started: dict[Future[_Taken], str] = {}
         try:
-            for done in as_completed(started):
-                yield started[done], done.result()
+            with held_back():
+                for source, known in wanted:
+                    started[pool.submit(_take, source, source, known)] = source
+            at_work = set(started)
+            while at_work:
+                with held_back():
+                    done, at_work = wait(at_work, _POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    yield started[future], future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
