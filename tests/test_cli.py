@@ -785,15 +785,17 @@ def test_full_stdout_is_an_error_in_one_line(model: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", ["40", "400"])
-def test_tables_are_not_cut_when_piped(tmp_path: Path, columns: str) -> None:
+def test_tables_are_not_cut_when_piped(
+    tmp_path: Path, columns: str, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pipe has no width: neither a narrow terminal nor long names may lose a character."""
     name = "model.text." + "very_long_module_name." * 8 + "lm_head.weight"
     path = write_tensors(tmp_path / "model.safetensors", {name: np.ones((9, 3), np.float32)})
-    done = process("inspect", path, environment={"COLUMNS": columns})
-    row = next(line for line in done.stdout.decode().splitlines() if "9 x 3" in line)
+    monkeypatch.setenv("COLUMNS", columns)
+    row = next(line for line in deadtokens("inspect", path).out.splitlines() if "9 x 3" in line)
     assert name in row
     assert row.split()[-1] == "used"
-    measured = process("measure", "builtin:qwen3-4b", environment={"COLUMNS": columns})
-    assert b"\nlargest_component_density" in measured.stdout.replace(b"\n  ", b"\n")
-    assert b"edges there, over possible ones" in measured.stdout
-    assert b"\x1b" not in measured.stdout
+    measured = deadtokens("measure", "builtin:qwen3-4b").out
+    assert "\nlargest_component_density" in measured.replace("\n  ", "\n")
+    assert "edges there, over possible ones" in measured
+    assert "\x1b" not in measured

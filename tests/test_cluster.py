@@ -283,14 +283,13 @@ def test_no_cluster_is_invented(name: str) -> None:
     19 structures, 12 seeds and 6 shapes, at most 2.4e-11 for each point that is tried, and no more
     points than rows: 19 * 12 * 6 * 1500 * 2.4e-11 = 5e-5, for rows on a line.
     """
-    for seed in range(2):
-        check_none(name, seed)
+    check_none(name, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_no_cluster_is_invented_more_often(name: str) -> None:
-    for seed in range(2, 12):
+    for seed in range(1, 12):
         check_none(name, seed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 from documentation import PAGES, ROOT, load_examples, spans
+from program import Program
 
 import deadtokens
 from deadtokens.cli.app import app
@@ -50,11 +52,14 @@ def test_every_command_has_its_help_and_an_example() -> None:
         assert any(f"deadtokens {name} " in command for command in shown if "--help" not in command)
 
 
-def test_help_of_every_command(tmp_path: Path) -> None:
+def test_help_of_every_command(monkeypatch: pytest.MonkeyPatch, deadtokens: Program) -> None:
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for name, value in examples.TERMINAL.items():
+        monkeypatch.setenv(name, value)
     for command in examples.commands(ROOT / "docs" / "commands.md"):
         if command.endswith("--help"):
-            assert f"$ {command}\n{examples.run(['bash', '-c', command], tmp_path)}\n```" in text
+            shown = deadtokens(*shlex.split(command)[1:]).out.strip("\n")
+            assert f"$ {command}\n{shown}\n```" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -920,25 +920,22 @@ def test_numbers_in_a_gguf_file_get_all_statistics(tmp_path: Path, dtype: Any) -
 # --- the program ---
 
 
-def deadtokens(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "deadtokens", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_measure_says_what_quantised_numbers_cannot_support(tmp_path: Path) -> None:
+def test_measure_says_what_quantised_numbers_cannot_support(
+    tmp_path: Path, deadtokens: Program
+) -> None:
     raw = q8_0(np.ones(6), np.tile(np.arange(32), (6, 1)))
     path = write_gguf(tmp_path / "a.gguf", {WEIGHT: quantised("Q8_0", raw)})
     told = deadtokens("measure", path)
-    assert told.returncode == 0, told.stderr
-    assert "6 rows x 32 dimensions, Q8_0" in " ".join(told.stdout.split())
-    assert "Q8_0 numbers lie on no fixed lattice" in " ".join(told.stdout.split())
-    facts = json.loads(deadtokens("measure", path, "--json").stdout)
+    assert told.status == 0, told.err
+    assert "6 rows x 32 dimensions, Q8_0" in " ".join(told.out.split())
+    assert "Q8_0 numbers lie on no fixed lattice" in " ".join(told.out.split())
+    facts = json.loads(deadtokens("measure", path, "--json").out)
     assert facts["max_ulp"] is None
     assert (facts["storage"], facts["format"]) == ("Q8_0", "Q8_0")
     assert "no fixed lattice" in facts["lacking"]
     refused = deadtokens("fit", path)
-    assert refused.returncode == 1
-    assert "Traceback" not in refused.stderr
+    assert refused.status == 1
+    assert "Traceback" not in refused.err
 
 
 def test_the_package_is_loaded_without_warnings_and_only_when_needed(tmp_path: Path) -> None:

@@ -250,15 +250,20 @@ NULLS = {
     "float16": (dt.Cloud(student(180, 2.5e-3, [180, 0]), 1.3e-8, format="float16"), 300),
     "bfloat16": (dt.Cloud(student(200, 2.5e-3, [200, 0]), 8e-8), 400),
 }
-REPEATS = 400
+SLOW = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=NULLS)
+@pytest.fixture(
+    scope="module",
+    params=[("float16", 80), *(pytest.param((name, 400), marks=SLOW) for name in NULLS)],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
 def null_results(request: pytest.FixtureRequest) -> list[Independence]:
-    cloud, n = NULLS[request.param]
+    name, repeats = request.param
+    cloud, n = NULLS[name]
     return [
         independence(dt.sample(cloud, n, trial=trial), permutations=199, workers=1)
-        for trial in range(REPEATS)
+        for trial in range(repeats)
     ]
 
 
@@ -267,7 +272,7 @@ def test_level_under_true_nulls(null_results: list[Independence]) -> None:
     assert all(result.n_varying > 5 for result in null_results)
     assert np.mean([result.features[0].std > 1 for result in null_results]) > 0.9
     for level in (0.01, 0.05, 0.1):
-        allowed = level + 3 * np.sqrt(level * (1 - level) / REPEATS)
+        allowed = level + 3 * np.sqrt(level * (1 - level) / len(null_results))
         for i, name in enumerate(FEATURES):
             p = np.array([result.features[i].p_value for result in null_results])
             assert np.mean(p <= level) <= allowed, name
@@ -281,6 +286,9 @@ def test_correlations_have_a_uniform_p(null_results: list[Independence]) -> None
     assert ks_2samp(p, np.arange(1, 201) / 200).pvalue > 0.01
 
 
+REPEATED = pytest.mark.parametrize("repeats", [6, pytest.param(50, marks=SLOW)])
+
+
 def rejections(clusters: list[Snowball]) -> float:
     return float(np.mean([independence(c, permutations=1199).rejected for c in clusters]))
 
@@ -290,19 +298,21 @@ def rows_of(cloud: dt.Cloud, n: int, trial: int) -> npt.NDArray[np.float32]:
     return drawn.values()[drawn.row_order()]
 
 
-def test_power_against_dependent_blocks() -> None:
+@REPEATED
+def test_power_against_dependent_blocks(repeats: int) -> None:
     cloud, n = NULLS["float16"]
     clusters = []
-    for trial in range(50):
+    for trial in range(repeats):
         half = rows_of(cloud, n, trial)
         clusters.append(snowball_from_values(np.hstack([half, half]), FLOAT16))
     assert rejections(clusters) > 0.9
 
 
-def test_power_against_a_mixture_of_two_centres() -> None:
+@REPEATED
+def test_power_against_a_mixture_of_two_centres(repeats: int) -> None:
     centre, sigma, n = student(180, 2.5e-3, [180, 0]), 1.3e-8, 300
     clusters = []
-    for trial in range(50):
+    for trial in range(repeats):
         shift = 3 * sigma * np.random.default_rng(trial).choice([-1, 1], centre.size)
         halves = [
             rows_of(dt.Cloud(c, sigma, format="float16"), n // 2, 2 * trial + i)

@@ -7,16 +7,14 @@ import queue
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from hostile_model import hostile_model
 from jupyter_client.manager import start_new_kernel
-from nbclient import NotebookClient
 
 import deadtokens as dt
 from deadtokens import listening
@@ -26,7 +24,6 @@ from deadtokens.notebook import _TABLES, _WRITERS
 from deadtokens.progress import Board, progress
 from deadtokens.showing import Shown
 
-SECONDS = 120  # in which whatever a kernel is asked for has to happen
 BUILTIN = "builtin:qwen3-4b"
 
 SETUP = f"""
@@ -76,15 +73,54 @@ EXPRESSIONS = {
 }
 
 
-def run_cells(folder: Path, *cells: str) -> list[list[Any]]:
-    """The outputs of each cell of a notebook that is run in a folder."""
-    made: Any = nbformat.v4  # untyped
-    book = made.new_notebook(cells=[made.new_code_cell(text) for text in cells])
-    client = NotebookClient(
-        book, timeout=SECONDS, resources={"metadata": {"path": str(folder)}}, kernel_name="python3"
-    )
-    client.execute()
-    return [cell.outputs for cell in book.cells]
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel as Jupyter starts it, in a folder of its own."""
+
+    manager: Any
+    client: Any
+
+    def messages(self, code: str) -> Iterator[tuple[str, Any]]:
+        """Kinds and contents of what a cell publishes, until it has ended."""
+        request = self.client.execute(code)
+        while self.manager.is_alive():
+            try:
+                message = self.client.get_iopub_msg(timeout=1)
+            except queue.Empty:
+                continue
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                return
+            yield kind, content
+        raise AssertionError(f"the kernel died of {code}")
+
+    def run(self, code: str) -> list[tuple[str, Any]]:
+        """What a cell shows; it ends well."""
+        shown = [m for m in self.messages(code) if m[0] not in ("status", "execute_input")]
+        assert "error" not in dict(shown), shown
+        return shown
+
+    def result(self, code: str) -> Any:
+        """The forms of a cell's value."""
+        ((kind, content),) = self.run(code)
+        assert kind == "execute_result"
+        return content["data"]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """With everything that is shown below."""
+    folder = tmp_path_factory.mktemp("notebook")
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder))
+    try:
+        started = Kernel(manager, client)
+        started.run(SETUP)
+        yield started
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 class Page(html.parser.HTMLParser):
@@ -112,15 +148,14 @@ class Page(html.parser.HTMLParser):
         self.text += data + "\n"
 
 
-def test_results_are_shown_as_tables(tmp_path: Path) -> None:
-    _, *shown = run_cells(tmp_path, SETUP, *EXPRESSIONS)
-    for (expression, expected), outputs in zip(EXPRESSIONS.items(), shown, strict=True):
-        (result,) = outputs
-        page = Page(result.data["text/html"])
+def test_results_are_shown_as_tables(kernel: Kernel) -> None:
+    for expression, expected in EXPRESSIONS.items():
+        result = kernel.result(expression)
+        page = Page(result["text/html"])
         assert re.search(expected, page.text), (expression, page.text)
         assert set(page.tags) <= {"div", "br", "table", "thead", "tbody", "tr", "th", "td", "b"}
-        assert not re.search("color|background", result.data["text/html"]), "a theme of its own"
-        words = result.data["text/plain"]
+        assert not re.search("color|background", result["text/html"]), "a theme of its own"
+        words = result["text/plain"]
         assert words.startswith(("<", "["))
         assert len(words) < 400 * (1 + words.count("<SigmaTotals")), words
 
@@ -146,18 +181,15 @@ def test_hostile_tokens_are_text(tmp_path: Path) -> None:
     assert "<" in page.text, "the model has tokens that are tags"
 
 
-def test_numbers_go_into_tables_of_pandas(tmp_path: Path) -> None:
+def test_numbers_go_into_tables_of_pandas(kernel: Kernel) -> None:
     code = """
 import pandas as pd
 one = pd.Series(measurement.row)
 trials = pd.read_csv("run/trials.csv")
 summary = pd.read_csv("run/summary.csv")
-(one["n_unique"], len(trials), sorted(trials["sigma"].unique()), len(summary) > 0)
+(one["n_unique"], len(trials), sorted(trials["sigma"].unique().tolist()), len(summary) > 0)
 """
-    _, (result,) = run_cells(tmp_path, SETUP, code)
-    assert result.data["text/plain"] == "(13, 40, [1e-09, 2e-09], True)".replace(
-        "[1e-09, 2e-09]", "[np.float64(1e-09), np.float64(2e-09)]"
-    )
+    assert kernel.result(code)["text/plain"] == "(13, 40, [1e-09, 2e-09], True)"
 
 
 SLOW = """
@@ -166,84 +198,49 @@ importlib.import_module("deadtokens.progress").SHORT_SECONDS = 0.0
 importlib.import_module("deadtokens.progress")._REDRAWN_SECONDS = 0.0
 """
 BAR = re.compile(r"<progress value=\"(\d+)\" max=\"(\d+)\"></progress> [\d,]+ of [\d,]+ trials")
+SHOWING = ("display_data", "update_display_data")
 
 
-def test_a_bar_goes_and_leaves_a_line(tmp_path: Path) -> None:
-    _, _, shown, silent, noted = run_cells(
-        tmp_path,
-        SETUP,
-        SLOW,
-        "with progress():\n    totals = dt.sweep(centre, 1e-9, 100, 50, 'second', epsilon=6e-5)",
-        "totals = dt.sweep(centre, 1e-9, 100, 90, 'second', epsilon=6e-5)",
-        "'ipywidgets' in sys.modules, dt.measure(snowball) is None",
-    )
-    displayed = [output for output in shown if output.output_type == "display_data"]
-    left = displayed[-1].data["text/html"]
-    assert len(displayed) == 1, "replaced in place"
+def test_a_bar_goes_and_leaves_a_line(kernel: Kernel) -> None:
+    kernel.run(SLOW)
+    code = "totals = dt.sweep(centre, 1e-9, 100, {}, 'second', epsilon=6e-5)"
+    shown = kernel.run(f"with progress(): {code.format(50)}")
+    assert [kind for kind, _ in shown].count("display_data") == 1, "replaced in place"
+    left = [content["data"]["text/html"] for kind, content in shown if kind in SHOWING][-1]
     assert "50 of 50 trials in" in left
     assert "<progress" not in left
-    assert not silent
-    assert noted[0].data["text/plain"] == "(False, False)"
+    assert not kernel.run(code.format(90))
+    noted = kernel.result("'ipywidgets' in sys.modules, dt.measure(snowball) is None")
+    assert noted["text/plain"] == "(False, False)"
 
 
-@pytest.fixture
-def kernel(tmp_path: Path) -> Iterator[Any]:
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
-    try:
-        yield manager, client
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-
-
-def messages(client: Any, request: str) -> Iterator[tuple[str, Any]]:
-    """What a cell publishes, until it has ended."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        try:
-            message = client.get_iopub_msg(timeout=1)
-        except queue.Empty:
-            continue
-        if message["parent_header"].get("msg_id") != request:
-            continue
-        kind, content = message["msg_type"], message["content"]
-        if kind == "status" and content["execution_state"] == "idle":
-            return
-        yield kind, content
-    raise TimeoutError(request)
-
-
-def test_an_interrupt_leaves_no_bar_and_the_run_goes_on(kernel: Any) -> None:
-    manager, client = kernel
-    for text in (SETUP, SLOW):
-        assert not [kind for kind, _ in messages(client, client.execute(text)) if kind == "error"]
-    asked = 10_000_000
-    many = f"with progress(): dt.sweep(centre, 2e-6, 2100, {asked}, 'long', epsilon=6e-5)"
+def test_an_interrupt_leaves_no_bar_and_the_run_goes_on(kernel: Kernel) -> None:
+    """Were it lost, the sweep would end some minutes later, without an error."""
+    kernel.run(SLOW)
+    many = "with progress(): dt.sweep(centre, 2e-6, 2100, 5_000, 'long', epsilon=6e-5)"
     bars: list[int] = []
     last = ""
     errors = []
-    for kind, content in messages(client, client.execute(many)):
-        if kind in ("display_data", "update_display_data"):
+    for kind, content in kernel.messages(many):
+        if kind in SHOWING:
             last = content["data"]["text/html"]
             found = BAR.search(last)
             bars += [int(found[1])] if found else []
             if found and len(bars) == 3:
-                manager.interrupt_kernel()
+                kernel.manager.interrupt_kernel()
         if kind == "error":
             errors.append(content["ename"])
     assert errors == ["KeyboardInterrupt"]
     assert bars == sorted(bars)
     assert "<progress" not in last
-    assert re.search("of 10,000,000 trials in", last)
+    assert re.search("of 5,000 trials in", last)
     after = """
 import threading, deadtokens.listening as listening
 print(listening.listener() == listening.Listener(), threading.active_count() < 12)
 print(len(dt.sweep(centre, 2e-6, 2100, 3, 'long', epsilon=6e-5)[0].rows) >= 3)
 """
-    said = [
-        content for kind, content in messages(client, client.execute(after)) if kind == "stream"
-    ]
-    assert "".join(content["text"] for content in said) == "True True\nTrue\n"
+    said = [content["text"] for _, content in kernel.run(after)]
+    assert "".join(said) == "True True\nTrue\n"
 
 
 def test_bars_share_one_display(monkeypatch: pytest.MonkeyPatch) -> None:

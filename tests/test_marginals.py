@@ -295,7 +295,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "repeats", "varying_only"),
     [
-        ("wide", 25, False),
+        ("wide", 10, False),
         *(pytest.param(name, 200, only, marks=SLOW) for name in NULLS for only in (False, True)),
     ],
 )
@@ -328,7 +328,7 @@ def skipping(snowball: Snowball, seed: int) -> Snowball:
 
 
 CASES = [
-    ("wide", 6),
+    ("wide", 3),
     *(pytest.param(name, 40, marks=SLOW) for name in ("bfloat16", "wide")),
 ]
 
@@ -379,7 +379,7 @@ def test_verdict_rejects_dependent_blocks(name: str, repeats: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "repeats"),
-    [("wide", 8), *(pytest.param(name, 200, marks=SLOW) for name in ("bfloat16", "wide"))],
+    [("wide", 4), *(pytest.param(name, 200, marks=SLOW) for name in ("bfloat16", "wide"))],
 )
 def test_verdict_rejects_few_true_nulls(name: str, repeats: int) -> None:
     fits = [verdict_of(NULLS[name].snowball(1000 + trial)).fits for trial in range(repeats)]

@@ -20,6 +20,7 @@ from report_folders import make_run
 from safetensors.numpy import load_file, save_file
 
 from deadtokens.errors import DeadtokensError, SelectionError, SourceError
+from deadtokens.report import drawing
 from deadtokens.report.chartkit import log_axis
 from deadtokens.report.drawing import embedded
 from deadtokens.report.gathering import gather
@@ -173,6 +174,31 @@ def test_the_page_is_the_same_every_time(study: Path, html: str) -> None:
 
 
 # --- what is missing is left out ---
+
+
+def test_the_script_of_the_charts_is_kept_and_made_anew_where_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEADTOKENS_CACHE", str(tmp_path / "cache"))
+    made: list[str] = []
+
+    def bundle(*_: str) -> str:
+        made.append("")
+        return "go('</script>')\n"
+
+    monkeypatch.setattr("vl_convert.javascript_bundle", bundle)
+    script = r"go('<\/script>')"
+    make = drawing._engine.__wrapped__
+    assert [make(), make()] == [script, script]
+    assert len(made) == 1
+    (kept,) = (tmp_path / "cache" / "pages").iterdir()
+    for damaged in (kept.read_bytes()[:-1], b"\xff", b""):
+        kept.write_bytes(damaged)
+        assert make() == script
+    assert len(made) == 4
+    monkeypatch.setenv("DEADTOKENS_CACHE", str(kept))  # a file, in which nothing can be kept
+    assert [make(), make()] == [script, script]
+    assert len(made) == 6
 
 
 def test_every_part_but_the_sweep_is_optional(study: Path, copy: Path) -> None:

@@ -243,14 +243,15 @@ def test_standard_errors_are_the_spread_of_estimates(monkeypatch: pytest.MonkeyP
     assert np.all(np.abs(ratio - 1) < 4 / np.sqrt(118) + 0.1)
 
 
-def test_exact_up_to_twenty_thousand_vectors() -> None:
+@pytest.mark.parametrize("n", [2_000, pytest.param(EXACT_LIMIT, marks=pytest.mark.slow)])
+def test_exact_up_to_the_limit(n: int) -> None:
     """As many vectors in few dimensions: every pair is looked at, and sorting tells the same."""
     assert EXACT_LIMIT == 20_000
-    values = np.random.default_rng(0).permutation(2 * EXACT_LIMIT)[:EXACT_LIMIT].astype(np.float32)
-    row = measure(snowball_from_values(values[:, None], FLOAT32), epsilon=1.0).row
+    values = np.random.default_rng(0).permutation(2 * n)[:n].astype(np.float32)
+    row = measure(snowball_from_values(values[:, None], FLOAT32), epsilon=1.0, exact_limit=n).row
     ordered = np.sort(values).astype(np.float64)
-    weights = 2 * np.arange(EXACT_LIMIT) - (EXACT_LIMIT - 1)
-    n_pairs = EXACT_LIMIT * (EXACT_LIMIT - 1) / 2
+    weights = 2 * np.arange(n) - (n - 1)
+    n_pairs = n * (n - 1) / 2
     assert row["mean_l_inf_se"] is None
     assert row["max_l_inf"] == ordered[-1] - ordered[0]
     assert row["mean_l_inf"] == pytest.approx((weights * ordered).sum() / n_pairs, rel=1e-12)

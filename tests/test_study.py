@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import program
 import pytest
 from containers import write_tensors
 from program import Program, Result, call
 from safetensors.numpy import load
+from short_studies import shorten_studies
 
 import deadtokens as dt
 from deadtokens.formats import FLOAT16
@@ -40,7 +43,7 @@ FILES = {
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without figures and report, which take most of a short study's time."""
-    monkeypatch.setattr(MODULE, "_THEORY_POINTS", 3)
+    shorten_studies(monkeypatch)
     monkeypatch.setattr(MODULE, "write_figures", lambda *_: [])
     monkeypatch.setattr(MODULE, "write_report", lambda path, _: path.write_text("a page"))
 
@@ -90,24 +93,44 @@ def source(tmp_path: Path) -> Path:
 # The built-ins, in full.
 
 
+TRIALS = 8
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo's folder, and what it printed."""
+
+    folder: Path
+    result: Result
+
+
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the study of each built-in, of 20 trials."""
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The study of each built-in, of few trials."""
     folder = tmp_path_factory.mktemp("studied")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "_THEORY_POINTS", 5)  # a curve takes as long as all the rest
-        for name in ("whisper-tiny.en", "qwen3-4b"):
-            arguments = ("study", f"builtin:{name}", "--trials", 20, "-o", folder / name)
-            assert call(*arguments) == 0
-    return folder
+        patch.setattr("deadtokens.specification.TRIALS", TRIALS)
+        shorten_studies(patch)
+        return Demo(folder, program.deadtokens("demo", "-o", folder))
+
+
+def test_demo(studied: Demo) -> None:
+    folder, result = studied.folder, studied.result
+    assert result.status == 0
+    assert result.out.count("Does the simple story fit? ") == 2
+    for name in ("qwen3-4b", "whisper-tiny.en"):
+        command = f"deadtokens study builtin:{name} -o {folder / name}"
+        assert command in result.out
+        assert f"report: {folder / name / 'report.html'}" in result.out.splitlines()
+        assert facts(folder / name / "study.json")["commands"] == [command]
 
 
 @pytest.mark.parametrize(
     ("name", "fits", "word", "n_sigmas"),
     [("whisper-tiny.en", True, "Yes", 9), ("qwen3-4b", False, "No", 19)],
 )
-def test_study_of_a_builtin(studied: Path, name: str, fits: bool, word: str, n_sigmas: int) -> None:
-    folder = studied / name
+def test_study_of_a_builtin(studied: Demo, name: str, fits: bool, word: str, n_sigmas: int) -> None:
+    folder = studied.folder / name
     assert set(contents(folder)) >= FILES
     assert all(content for path, content in contents(folder).items() if path != "lock")
     tests = facts(folder / "tests.json")
@@ -117,25 +140,23 @@ def test_study_of_a_builtin(studied: Path, name: str, fits: bool, word: str, n_s
     assert word in page
     trials = pd.read_csv(folder / "trials.csv")
     assert trials["sigma"].nunique() == n_sigmas
-    assert len(trials) == 20 * n_sigmas
+    assert len(trials) == TRIALS * n_sigmas
     # The fitted sigma is among those simulated, and the centre is the fit's.
     fitted = facts(folder / "fit" / "fit.json")
     assert np.isclose(trials["sigma"].unique(), fitted["sigma"], rtol=1e-12).any()
     held = facts(folder / "study.json")
     assert held["source"] == f"builtin:{name}"
-    assert held["commands"] == [
-        shlex.join(["deadtokens", "study", f"builtin:{name}", "--trials", "20", "-o", str(folder)])
-    ]
     assert {"census", "fit", "tests", "sweep"} <= held["seconds"].keys()
     sentences = tests["verdict"]["sentences"]
-    assert any(text.startswith("20 synthetic clusters at sigma ") for text in sentences)
+    assert any(text.startswith(f"{TRIALS} synthetic clusters at sigma ") for text in sentences)
 
 
 @pytest.mark.usefixtures("light")
 def test_recorded_command_does_it_again_and_draws_nothing(
-    studied: Path, deadtokens: Program
+    studied: Demo, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = studied / "whisper-tiny.en"
+    monkeypatch.setattr("deadtokens.specification.TRIALS", TRIALS)
+    folder = studied.folder / "whisper-tiny.en"
     before = contents(folder)
     times = {path: path.stat().st_mtime_ns for path in (folder / "parts").iterdir()}
     command = shlex.split(facts(folder / "study.json")["commands"][0])
@@ -163,22 +184,6 @@ def test_more_trials_extend_a_study(tmp_path: Path, source: Path) -> None:
     assert call("study", source, "--trials", 15, "-o", fresh, "--workers", 1) == 0
     assert (folder / "trials.csv").read_bytes() == (fresh / "trials.csv").read_bytes()
     assert (folder / "tests.json").read_bytes() == (fresh / "tests.json").read_bytes()
-
-
-@pytest.mark.usefixtures("light")
-def test_demo(deadtokens: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deadtokens.specification.TRIALS", 4)
-    result = deadtokens("demo", "-o", tmp_path / "d")
-    assert result.status == 0
-    assert result.out.count("Does the simple story fit? ") == 2
-    for name in ("qwen3-4b", "whisper-tiny.en"):
-        folder = tmp_path / "d" / name
-        assert f"deadtokens study builtin:{name} -o {folder}" in result.out
-        assert f"report: {folder / 'report.html'}" in result.out.splitlines()
-        assert (folder / "trials.csv").exists()
-        assert facts(folder / "study.json")["commands"] == [
-            f"deadtokens study builtin:{name} -o {folder}"
-        ]
 
 
 @pytest.mark.usefixtures("light")
@@ -266,7 +271,10 @@ def test_duplicates_are_said_to_be_chosen_because_they_coincide(
     assert "222 other rows lie as close" in held["note"]
 
 
-def test_one_vector_only_cannot_be_told(deadtokens: Program, tmp_path: Path) -> None:
+def test_one_vector_only_cannot_be_told(
+    deadtokens: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_studies(monkeypatch)
     path = cluster_file(tmp_path / "model.npy", np.full((40, 5), 0.01))
     result = deadtokens("study", path, "--trials", 4, "-o", tmp_path / "run")
     assert result.status == 0

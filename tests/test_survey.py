@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from importlib import import_module
@@ -181,16 +178,15 @@ def test_cells_are_words() -> None:
     assert shown["cluster"] == "-"
 
 
-def test_the_command(sources: list[str], tmp_path: Path) -> None:
+def test_the_command(sources: list[str], tmp_path: Path, deadtokens: Program) -> None:
     """Tables and files for the good ones, an error line for the bad ones, and status 1."""
-    program = [sys.executable, "-m", "deadtokens", "survey", *sources, "-o", str(tmp_path / "out")]
-    done = subprocess.run(program, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 1
+    done = deadtokens("survey", *sources, "-o", tmp_path / "out")
+    assert done.status == 1
     for source in sources[:7]:
-        assert any(line.startswith(source) for line in done.stdout.splitlines())
-    errors = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+        assert any(line.startswith(source) for line in done.out.splitlines())
+    errors = [line for line in done.out.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "models", "survey.csv", "survey.html"
     }  # fmt: skip
@@ -199,10 +195,9 @@ def test_the_command(sources: list[str], tmp_path: Path) -> None:
     assert "vegaEmbed = " not in page  # no charts, no chart engine
     assert len(page) < 60_000
 
-    fine = [sys.executable, "-m", "deadtokens", "survey", sources[2], "--json"]
-    done = subprocess.run(fine, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["models"][0]["dead"] == 21
+    done = deadtokens("survey", sources[2], "--json")
+    assert done.status == 0
+    assert json.loads(done.out)["models"][0]["dead"] == 21
 
 
 # --- what stops one source, and what stops all ---

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -363,7 +361,7 @@ def test_a_device_is_looked_for_before_anything_is_written(
 def test_figures_of_one_sigma_and_of_none_at_all(tmp_path: Path) -> None:
     totals = sweep(CENTROID, [0.0, 1e-8], 50, 3, tmp_path / "run")
     planned = plan(CENTROID, [0.0, 1e-8], 50)
-    for curve in pictures._curves(planned, totals):
+    for curve in pictures._curves(totals, pictures._expected(planned, [0.0, 1e-8])):
         assert (curve.expected_sigmas[0], curve.expected_sigmas[-1]) == (0.0, 1e-8)
         assert np.isfinite(curve.expected).all()
     written = pictures.write_figures(tmp_path / "figures", planned, totals[1:])
@@ -449,13 +447,16 @@ def command(tmp_path: Path) -> list[str]:
     centroid = tmp_path / "centroid.safetensors"
     write_safetensors(centroid, {"centroid": CENTROID.astype(np.float32)}, {"origin": "census"})
     return [
-        *(sys.executable, "-m", "deadtokens", "sweep", "--centroid", str(centroid)),
+        *("sweep", "--centroid", str(centroid)),
         *("--sigma", "1e-8,1e-3", "--tokens", "400", "--trials", "60000", "--seed", "3"),
     ]
 
 
-def test_output_of_the_command(command: list[str], tmp_path: Path, deadtokens: Program) -> None:
-    small = [*command[3 : command.index("--trials")], "--trials", "30"]
+def test_output_of_the_command(
+    command: list[str], tmp_path: Path, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_CURVE_POINTS", 3)
+    small = [*command[: command.index("--trials")], "--trials", "30"]
     result = deadtokens(*small, "-o", tmp_path / "run")
     assert "60 dimensions, norm" in result.err
     assert "mean of rounded rows" in result.err  # the census centroid's warning
@@ -485,7 +486,7 @@ def test_output_of_the_command(command: list[str], tmp_path: Path, deadtokens: P
 def test_bad_options_end_in_one_line(
     command: list[str], tmp_path: Path, change: list[str], message: str, deadtokens: Program
 ) -> None:
-    result = deadtokens(*command[3:], *change, "-o", tmp_path / "run")
+    result = deadtokens(*command, *change, "-o", tmp_path / "run")
     errors = [line for line in result.err.splitlines() if line.startswith("error:")]
     assert result.status == 1
     assert len(errors) == 1
@@ -503,13 +504,13 @@ def test_centroids_that_are_none(tmp_path: Path, array: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["sweep", "survey"])
 def test_workers_with_a_scheduler_are_wrong_usage(
-    command: list[str], tmp_path: Path, kind: str
+    command: list[str], tmp_path: Path, kind: str, deadtokens: Program
 ) -> None:
-    program = command if kind == "sweep" else [*command[:3], "survey", "builtin:qwen3-4b"]
-    more = ["--workers", "2", "--scheduler", "tcp://127.0.0.1:9", "-o", str(tmp_path / "out")]
-    result = subprocess.run([*program, *more], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "Invalid value for --workers: the scheduler's workers" in result.stderr
+    words = command if kind == "sweep" else ["survey", "builtin:qwen3-4b"]
+    more = ["--workers", "2", "--scheduler", "tcp://127.0.0.1:9", "-o", tmp_path / "out"]
+    result = deadtokens(*words, *more)
+    assert result.status == 2
+    assert "Invalid value for --workers: the scheduler's workers" in result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -522,9 +523,11 @@ def test_bytes_of_a_folder_whose_files_come_and_go(tmp_path: Path) -> None:
 
 
 def test_sample_writes_the_trial_that_the_sweep_recorded(
-    command: list[str], tmp_path: Path, deadtokens: Program
+    command: list[str], tmp_path: Path, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = [*command[3 : command.index("--trials")], "--trials", "5", "--epsilon", "1e-5"]
+    # What is drawn of them takes seconds, and is seen to in test_output_of_the_command.
+    monkeypatch.setattr(pictures, "write_figures", lambda *_: [])
+    small = [*command[: command.index("--trials")], "--trials", "5", "--epsilon", "1e-5"]
     assert deadtokens(*small, "--seed", "3", "-o", tmp_path / "run").status == 0
     table = pd.read_csv(tmp_path / "run" / "trials.csv")
     centroid = command[command.index("--centroid") + 1]
@@ -540,13 +543,11 @@ def test_sample_writes_the_trial_that_the_sweep_recorded(
             assert measured[name] == pytest.approx(table.iloc[line][name], rel=1e-12), name
 
 
-def test_unwritable_folder(command: list[str], tmp_path: Path) -> None:
+def test_unwritable_folder(command: list[str], tmp_path: Path, deadtokens: Program) -> None:
     (tmp_path / "file").write_text("")
-    result = subprocess.run(
-        [*command, "-o", str(tmp_path / "file")], capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert "cannot be written" in result.stderr
+    result = deadtokens(*command, "-o", tmp_path / "file")
+    assert result.status == 1
+    assert "cannot be written" in result.err
 
 
 def test_threads_report_their_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import unicodedata
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from hostile_model import ADDED, BYTES, DEAD, FOLDER, INPUT, N_ROWS, OUTPUT, hos
 from hypothesis import given
 from hypothesis import strategies as st
 from made_models import byte_level, piece, write_model
+from program import call, deadtokens
+from short_studies import shorten_studies
 
 import deadtokens as dt
 from deadtokens.cli.display import quoted
@@ -59,10 +63,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(place: Path, name: str, *more: str) -> list[str]:
+def words(place: Path, name: str, *more: str) -> list[str]:
     named = {"a": place / "a" / FOLDER, "b": place / "b" / FOLDER, "out": place / "out"}
-    words = [word.format(**named) for word in COMMANDS[name]]
-    return [sys.executable, "-m", "deadtokens", *words, *more]
+    return [*(word.format(**named) for word in COMMANDS[name]), *more]
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +73,42 @@ def said(place: Path) -> dict[str, str]:
     """What each command prints into pipes; it leaves its files behind."""
     (place / "out").mkdir(exist_ok=True)  # a command of another test may have come first
     outputs = {}
-    for name in COMMANDS:
-        ended = subprocess.run(command(place, name), capture_output=True, check=True)
-        outputs[name] = (ended.stdout + ended.stderr).decode()
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_studies(patch)
+        for name in COMMANDS:
+            ended = deadtokens(*words(place, name))
+            assert ended.status == 0, ended.err
+            outputs[name] = ended.out + ended.err
     return outputs
 
 
-def in_a_terminal(words: list[str]) -> str:
+def in_a_terminal(*arguments: str) -> str:
+    """What the program writes where both its streams are a terminal."""
     ours, theirs = pty.openpty()
-    child = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
+    with ThreadPoolExecutor(1) as pool:
+        shown = pool.submit(all_of, ours)
+        with (
+            os.fdopen(theirs, "w", encoding="utf-8") as terminal,
+            contextlib.redirect_stdout(terminal),
+            contextlib.redirect_stderr(terminal),
+        ):
+            status = call(*arguments)
+        text = shown.result().decode()
+    os.close(ours)
+    assert status == 0, text
+    return text
+
+
+def all_of(terminal: int) -> bytes:
     shown = b""
     while True:
         try:
-            part = os.read(ours, 1 << 16)
+            part = os.read(terminal, 1 << 16)
         except OSError:  # what Linux says where the other side is closed
-            break
+            return shown
         if not part:
-            break
+            return shown
         shown += part
-    os.close(ours)
-    assert child.wait() == 0, shown.decode()
-    return shown.decode()
 
 
 def unseen(text: str) -> set[str]:
@@ -122,15 +139,17 @@ def test_every_token_is_shown_escaped(said: dict[str, str]) -> None:
 )
 def test_terminals_get_nothing_but_richs_own(place: Path, said: dict[str, str], name: str) -> None:
     assert said
-    shown = in_a_terminal(command(place, name))
+    shown = in_a_terminal(*words(place, name))
     assert PINK not in "".join(OF_RICH.findall(shown))
     assert unseen(OF_RICH.sub("", shown)) == set()
 
 
 @pytest.mark.parametrize("name", ["inspect", "census", "measure", "survey", "diff"])
 def test_json_is_ascii_and_says_the_names_exactly(place: Path, name: str) -> None:
-    words = command(place, name, "--json")
-    text = subprocess.run(words, capture_output=True, check=True).stdout.decode("ascii")
+    ended = deadtokens(*words(place, name, "--json"))
+    assert ended.status == 0
+    text = ended.out
+    assert text.isascii()
     assert unseen(text) == set()
     held = json.loads(text)
     names = {"inspect": held.get("used"), "census": held.get("tensor")}
@@ -143,11 +162,10 @@ def test_bad_sources_are_named_without_harm(tmp_path: Path) -> None:
     bad.mkdir(parents=True)
     write_header(bad / "m.safetensors", {OUTPUT: {"dtype": "\x1b[2J" * 99, "shape": [1]}})
     (bad / "n.safetensors").write_bytes(b"")
-    for words in (["census", str(bad)], ["survey", str(bad / "m.safetensors")]):
-        whole = [sys.executable, "-m", "deadtokens", *words]
-        ended = subprocess.run(whole, capture_output=True, check=False)
-        assert ended.returncode == 1
-        text = (ended.stdout + ended.stderr).decode()
+    for wrong in (["census", bad], ["survey", bad / "m.safetensors"]):
+        ended = deadtokens(*wrong)
+        assert ended.status == 1
+        text = ended.out + ended.err
         assert "error: " in text
         assert unseen(text) == set()
 

@@ -13,7 +13,7 @@ from deadtokens.cloud import Cloud
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.specification import Sweep
 from deadtokens.summaries import SigmaTotals
-from deadtokens.theory import expectation
+from deadtokens.theory import Expectation, expectation
 from deadtokens.trials import TrialSpec
 from deadtokens.writing import make_folder, replacing
 
@@ -24,8 +24,22 @@ _SHOWN = 4  # sigmas of a sweep that have panels of their own
 _CURVE_POINTS = 61
 
 
-def write_figures(folder: Path, sweep: Sweep, totals: Sequence[SigmaTotals]) -> list[Path]:
+def write_figures(
+    folder: Path,
+    sweep: Sweep,
+    totals: Sequence[SigmaTotals],
+    expected: Sequence[Expectation] | None = None,
+) -> list[Path]:
     """Draw a sweep's figures as PNG and SVG: elements, populations by rank, curves over sigma.
+
+    Args:
+        folder: Where they are written.
+        sweep: The sweep.
+        totals: What its trials add up to, for each sigma.
+        expected: What is expected along the curves, if that is known already.
+
+    Returns:
+        The files.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -42,7 +56,9 @@ def write_figures(folder: Path, sweep: Sweep, totals: Sequence[SigmaTotals]) -> 
     }
     if len(totals) > 1:
         sigmas = [of_sigma.sigma for of_sigma in totals]
-        drawn["sigma"] = figures.curves_figure(sigmas, _curves(sweep, totals), caption)
+        drawn["sigma"] = figures.curves_figure(
+            sigmas, _curves(totals, expected or _expected(sweep, sigmas)), caption
+        )
     return [path for name, figure in drawn.items() for path in _save(folder / name, figure)]
 
 
@@ -74,37 +90,38 @@ def _quantile(ranked: Int64Array, spec: TrialSpec, q: float) -> Float64Array:
     return np.asarray(spec.population_bins[reached.argmax(axis=1)], dtype=np.float64)
 
 
-def _curves(sweep: Sweep, totals: Sequence[SigmaTotals]) -> list[figures.Curve]:
-    sigmas = np.array([of_sigma.sigma for of_sigma in totals])
-    low, high = sigmas.min(), sigmas.max()
-    if low > 0:
-        grid = np.geomspace(low, high, _CURVE_POINTS)
-    else:
-        grid = np.linspace(low, high, _CURVE_POINTS)
-    expected = [_expectation(sweep, float(sigma)) for sigma in grid]
+def _curves(totals: Sequence[SigmaTotals], expected: Sequence[Expectation]) -> list[figures.Curve]:
     metrics = {
         "n_unique": "distinct vectors",
         "n_singletons": "singletons",
         "n_black_holes": "black holes",
     }
+    grid = np.array([at.sigma for at in expected])
     return [
         figures.Curve(
-            label, [t.metric(name) for t in totals], grid, np.array([e[i] for e in expected])
+            label,
+            [t.metric(name) for t in totals],
+            grid,
+            np.array([getattr(at, name) for at in expected]),
         )
-        for i, (name, label) in enumerate(metrics.items())
+        for name, label in metrics.items()
     ]
 
 
-def _expectation(sweep: Sweep, sigma: float) -> tuple[float, float, float]:
-    cloud = Cloud(
-        sweep.centroid,
-        sigma,
-        noise=sweep.noise,
-        format=sweep.format,
-        intermediate=sweep.intermediate,
+def _expected(sweep: Sweep, sigmas: Sequence[float]) -> list[Expectation]:
+    low, high = min(sigmas), max(sigmas)
+    space = np.geomspace if low > 0 else np.linspace
+    clouds = (
+        Cloud(
+            sweep.centroid,
+            sigma,
+            noise=sweep.noise,
+            format=sweep.format,
+            intermediate=sweep.intermediate,
+        )
+        for sigma in space(low, high, _CURVE_POINTS).tolist()
     )
-    expected = expectation(cloud, sweep.spec.n_tokens)
-    return expected.n_unique, expected.n_singletons, expected.n_black_holes
+    return [expectation(cloud, sweep.spec.n_tokens) for cloud in clouds]
 
 
 def _save(stem: Path, figure: Figure) -> list[Path]:
@@ -113,5 +130,5 @@ def _save(stem: Path, figure: Figure) -> list[Path]:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         with replacing(path) as file:
             figure.savefig(file, format=path.suffix[1:], dpi=130, metadata=metadata)
-        figure.set_layout_engine("none")  # what was laid out once stays, and costs no second time
+        figure.set_layout_engine(None)  # what was laid out once stays, and costs no second time
     return paths

@@ -47,7 +47,7 @@ from deadtokens.sources import Matrix
 from deadtokens.specification import Sweep, plan, trial_counts
 from deadtokens.statistics import Measurement, measure
 from deadtokens.sweep import finish, simulate
-from deadtokens.theory import theory
+from deadtokens.theory import Expectation, theory
 from deadtokens.verdict import Verdict, judge
 from deadtokens.writing import Written, check_folder, check_spares, make_folder, write_facts
 
@@ -172,8 +172,9 @@ def study(
             written.append(write_comparison(run / "comparison.csv", comparison))
             written.append(write_tests(run / "tests.json", joint, single, verdict))
         with clock.stage("theory", "closed forms and figures"):
-            written.append(write_theory(run / "theory.csv", _theory(planned)))
-            write_figures(run / "figures", planned, totals)
+            expected = _theory(planned)
+            written.append(write_theory(run / "theory.csv", expected))
+            write_figures(run / "figures", planned, totals, expected)
         facts = _facts(matrix, snowball, selection, left_out, command, noise, clock.seconds)
         written.append(write_facts(run / "study.json", facts))
         with clock.stage("report", "writing the report"):
@@ -312,7 +313,7 @@ def _lacking(folder: RunFolder, counts: Sequence[int]) -> int:
     return sum(count for of_sigma in gaps.values() for _, count in of_sigma)
 
 
-def _theory(planned: Sweep) -> list[Any]:
+def _theory(planned: Sweep) -> list[Expectation]:
     grid = np.geomspace(min(planned.sigmas), max(planned.sigmas), _THEORY_POINTS)
     sigmas = sorted({*grid.tolist(), *planned.sigmas})
     return theory(

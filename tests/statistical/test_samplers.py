@@ -71,6 +71,10 @@ SETTINGS = {
     "laplace": Setting(student(8, 2.5e-3, 7), 2e-6, 100, noise="laplace"),
     "uniform": Setting(student(8, 2.5e-3, 8), 2e-6, 100, noise="uniform"),
 }
+# Ten seconds go to the one with many tokens.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name == "many tokens" else ()) for name in SETTINGS
+]
 FEATURES = ("n_unique", "n_black_holes", "n_singletons", "largest", "pairs", "steps", "flips")
 # One false alarm in a thousand runs of this file with other seeds, over all comparisons: two
 # samplers against the literal method and against each other.
@@ -213,20 +217,20 @@ def drawn(name: str, how: str) -> Features:
 
 
 @pytest.mark.parametrize("how", ["occupancy", "direct"])
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_sampler_agrees_with_the_literal_method(name: str, how: str) -> None:
     assert smallest_p(drawn(name, how), drawn(name, "literal")) > LEVEL
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_samplers_agree_with_each_other(name: str) -> None:
     assert smallest_p(drawn(name, "occupancy"), drawn(name, "direct")) > LEVEL
 
 
-def test_settings_have_something_to_tell() -> None:
-    for name in SETTINGS:
-        spread = {key: np.ptp(values) for key, values in drawn(name, "literal").items()}
-        assert all(spread[key] > 0 for key in ("n_unique", "pairs", "largest", "flips")), name
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_have_something_to_tell(name: str) -> None:
+    spread = {key: np.ptp(values) for key, values in drawn(name, "literal").items()}
+    assert all(spread[key] > 0 for key in ("n_unique", "pairs", "largest", "flips"))
 
 
 @pytest.mark.parametrize("name", ["float32 gap", "below float32 gap"])
@@ -234,14 +238,14 @@ def test_plain_midpoints_are_caught(name: str) -> None:
     assert smallest_p(drawn(name, "midpoints"), drawn(name, "literal")) < LEVEL
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_never_splitting_the_last_dimension_is_caught(name: str) -> None:
     wrong = drawn(name, "last dimension never split")
     assert smallest_p(wrong, drawn(name, "literal")) < LEVEL
 
 
 @pytest.mark.parametrize("how", ["occupancy", "direct", "literal"])
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_coinciding_pairs_have_their_expected_number(name: str, how: str) -> None:
     # E = n (n - 1) / 2 times the product of coincidence over the dimensions; 4 standard errors.
     setting = SETTINGS[name]
@@ -261,7 +265,7 @@ def test_coinciding_pairs_tell_a_dimension_that_is_never_split() -> None:
     assert abs(pairs.mean() - expected) > 4 * pairs.std(ddof=1) / math.sqrt(pairs.size)
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_expectations_are_the_means_of_literal_trials(name: str) -> None:
     # 4 combined standard errors, 5 numbers of 10 settings.
     setting, trials = SETTINGS[name], drawn(name, "literal")
@@ -288,7 +292,7 @@ def literal_distances(setting: Setting, seed: int, pairs: int) -> Any:
 
 
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_pairs_of_literal_tokens_touch_as_often_as_expected(name: str, quantile: float) -> None:
     # The limit is a distance that occurs; one float32 step less makes it a chance that differs.
     setting, pairs = SETTINGS[name], 100_000
@@ -366,7 +370,7 @@ CORRELATION_LIMIT = float(special.ndtri(1 - LEVEL / 2))
 
 
 @pytest.mark.parametrize("how", ["occupancy", "direct"])
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_trials_are_independent(name: str, how: str) -> None:
     for key in FEATURES:
         values = drawn(name, how)[key]
@@ -410,7 +414,7 @@ def test_dimensions_are_independent(how: str) -> None:
 
 
 @pytest.mark.parametrize("intermediate", ["float32", "exact"])
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_cells_have_their_probabilities(name: str, intermediate: str) -> None:
     # Chi-square over cells of 5 expected tokens or more, for either sampler; the counts of the
     # occupancy sampler are those that the element statistics are made from.

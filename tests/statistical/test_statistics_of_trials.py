@@ -10,6 +10,7 @@ controls put a wrong simulation through the very criterion that the right ones p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -119,6 +120,26 @@ SIMULATED = [
     for sampler in SAMPLERS
     if sampler == "direct" or name in WITH_TABLE
 ]
+# The settings of every run: one of each kind of graph, with and without a table. `make slow` has
+# all of them.
+AT_ONCE = (
+    "below the float32 gap",
+    "many tokens",
+    "float16 at the float32 gap",
+    "crowded towards zero",
+)
+
+
+def sorted_out(cases: Iterable[Any]) -> list[Any]:
+    """Cases as parameters, those of the other settings marked as slow."""
+    parameters = []
+    for case in cases:
+        values = case if isinstance(case, tuple) else (case,)
+        marks = () if values[0] in AT_ONCE else pytest.mark.slow
+        parameters.append(pytest.param(*values, marks=marks))
+    return parameters
+
+
 # One false alarm in a thousand runs of this file with other seeds, over the comparisons of either
 # sampler with the literal method and of the two with each other.
 LEVEL = 1e-3 / ((len(SIMULATED) + len(WITH_TABLE)) * len(STATISTICS))
@@ -246,7 +267,7 @@ def neighbours_p(rows: Rows) -> float:
     return smallest
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", sorted_out(SETTINGS))
 def test_the_literal_measuring_is_the_references(name: str) -> None:
     setting = SETTINGS[name]
     rng = np.random.default_rng([2027, *name.encode()])
@@ -255,13 +276,13 @@ def test_the_literal_measuring_is_the_references(name: str) -> None:
         assert row[:-1].tolist() == pytest.approx(list(expected.values())[1:], rel=1e-12, abs=1e-15)
 
 
-@pytest.mark.parametrize(("name", "sampler"), SIMULATED)
+@pytest.mark.parametrize(("name", "sampler"), sorted_out(SIMULATED))
 def test_statistics_have_the_literal_methods_distribution(name: str, sampler: SamplerName) -> None:
     p = p_values(simulated(name, sampler), literal(name))
     assert {key: value for key, value in p.items() if value <= LEVEL} == {}
 
 
-@pytest.mark.parametrize("name", WITH_TABLE)
+@pytest.mark.parametrize("name", sorted_out(WITH_TABLE))
 def test_statistics_do_not_depend_on_the_sampler(name: str) -> None:
     p = p_values(simulated(name, "occupancy"), simulated(name, "direct"))
     assert {key: value for key, value in p.items() if value <= LEVEL} == {}
@@ -280,7 +301,7 @@ def test_settings_cover_what_they_should() -> None:
         assert (setting.cloud().table is not None) == (name in WITH_TABLE)
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("name", sorted_out(SETTINGS))
 def test_settings_have_something_to_tell(name: str) -> None:
     rows = literal(name)[:, :-1]
     density = rows[rows[:, 1] > 1, 19]
@@ -310,19 +331,19 @@ def never_splitting_the_last_dimension(name: str) -> Rows:
     return simulator.run(0, TRIALS).rows
 
 
-@pytest.mark.parametrize("name", WITH_TABLE)
+@pytest.mark.parametrize("name", sorted_out(WITH_TABLE))
 def test_never_splitting_the_last_dimension_is_caught(name: str) -> None:
     wrong = never_splitting_the_last_dimension(name)
     assert min(p_values(wrong, literal(name)).values()) < LEVEL
 
 
-@pytest.mark.parametrize(("name", "sampler"), SIMULATED)
+@pytest.mark.parametrize(("name", "sampler"), sorted_out(SIMULATED))
 def test_trials_are_independent(name: str, sampler: SamplerName) -> None:
     assert neighbours_p(simulated(name, sampler)) > LEVEL
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("name", ["below the float32 gap", "several cells"])
+@pytest.mark.parametrize("name", sorted_out(["below the float32 gap", "several cells"]))
 def test_a_stream_shared_by_two_trials_is_caught(name: str, sampler: SamplerName) -> None:
     setting = SETTINGS[name]
     simulator = Simulator(setting.cloud(), setting.spec(), sampler)
@@ -332,7 +353,7 @@ def test_a_stream_shared_by_two_trials_is_caught(name: str, sampler: SamplerName
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_stream_shared_by_all_trials_is_caught(sampler: SamplerName) -> None:
-    name = "several cells"
+    name = "below the float32 gap"
     setting = SETTINGS[name]
     simulator = Simulator(setting.cloud(), setting.spec(), sampler)
     shared = np.concatenate([simulator.run(0, 1).rows for _ in range(100)])
@@ -359,7 +380,7 @@ def pairs_of_trials(name: str, how: SamplerName | Literal["literal"]) -> Numbers
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), SIMULATED + [(name, "literal") for name in SETTINGS]
+    ("name", "how"), sorted_out(SIMULATED + [(name, "literal") for name in SETTINGS])
 )  # fmt: skip
 def test_coinciding_pairs_have_their_expected_number(
     name: str, how: SamplerName | Literal["literal"]

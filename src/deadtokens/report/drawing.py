@@ -7,6 +7,7 @@ HTML knows. The page's policy allows the scripts by their digests and nothing el
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
 from typing import Final
 
 import jinja2
@@ -21,10 +23,11 @@ import vl_convert
 from markupsafe import Markup
 
 from deadtokens import __version__
-from deadtokens.errors import plain
+from deadtokens.errors import DeadtokensError, plain
 from deadtokens.report.chartkit import CONFIG, Chart, Spec
 from deadtokens.report.opening import Opening
 from deadtokens.report.tablekit import Table
+from deadtokens.sources.cache import cache_folder, store, stored
 
 _VEGA_LITE: Final = "6.4"
 _SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -129,9 +132,23 @@ def _asset(name: str) -> str:
 
 @cache
 def _engine() -> str:
-    """Vega, Vega-Lite and Vega-Embed, as one script that sets ``vegaEmbed``."""
+    """Vega, Vega-Lite and Vega-Embed, as one script that sets ``vegaEmbed``.
+
+    It takes a second to make and is always the same, so it is kept in the user's cache, under a
+    line with its digest; where nothing can be kept, it is made anew.
+    """
+    place = (
+        cache_folder() / "pages" / f"vega-lite-{_VEGA_LITE}-by-{version('vl-convert-python')}.js"
+    )
+    with contextlib.suppress(DeadtokensError):
+        digest, _, kept = (stored(place) or b"").decode(errors="replace").partition("\n")
+        if digest == _digest(kept):
+            return kept
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE)
-    return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--").strip()
+    script = bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--").strip()
+    with contextlib.suppress(DeadtokensError):
+        store(place, f"{_digest(script)}\n{script}".encode())
+    return script
 
 
 def _template() -> jinja2.Template:

@@ -1,0 +1,12 @@
+"""Studies without what takes most of a short one's time: the many points of its curves."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+def shorten_studies(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sys.modules["deadtokens.study"], "_THEORY_POINTS", 3)
+    patch.setattr("deadtokens.pictures._CURVE_POINTS", 3)
