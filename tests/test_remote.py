@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 from containers import write_tensors
 from dask_processes import DaskProcesses, dask_processes, wait_until
 from made_models import dead_matrix
+from program import Program
 
 from deadtokens import remote
 from deadtokens.errors import ClusterError, DeviceError
@@ -346,63 +346,55 @@ def test_dask_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> list[str]:
-    np.save(tmp_path / "centroid.npy", CENTROID)
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "deadtokens",
-            "sweep",
-            "--centroid",
-            str(tmp_path / "centroid.npy"),
-        ),
-        *("--sigma", "1e-9,1e-8,1e-4", "--tokens", "50", "--seed", "3"),
-    ]
+def words(tmp_path: Path) -> list[str]:
+    centroid = tmp_path / "centroid.npy"
+    np.save(centroid, CENTROID)
+    options = ["--sigma", "1e-9,1e-8,1e-4", "--tokens", "50", "--seed", "3"]
+    return ["sweep", "--centroid", str(centroid), *options]
 
 
 def test_the_command(
-    command: list[str], processes: DaskProcesses, local: Path, tmp_path: Path
+    words: list[str],
+    processes: DaskProcesses,
+    local: Path,
+    tmp_path: Path,
+    deadtokens: Program,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = subprocess.run(
-        [*command, "--trials", "60", "--scheduler", processes.address, "-o", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"2 threads of {processes.address}" in done.stderr
-    assert_same(tmp_path / "run", local)
-
-
-def test_a_scheduler_that_does_not_answer_is_one_line(command: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*command, "--trials", "60", "--scheduler", "tcp://127.0.0.1:9", "-o", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "no scheduler answers" in line
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_a_killed_worker_changes_nothing(command: list[str], tmp_path: Path) -> None:
-    """One of two workers is killed in the middle; another one then takes the rest."""
-    trials = 6_000
-    local = subprocess.run([*command, "--trials", str(trials), "-o", tmp_path / "local"])
-    assert local.returncode == 0
-    dask = tmp_path / "dask"
-    dask.mkdir()
+    monkeypatch.setattr("deadtokens.pictures.write_figures", lambda *_: [])  # takes seconds
     run = tmp_path / "run"
-    with dask_processes(dask) as processes:
-        client = subprocess.Popen(
-            [*command, "--trials", str(trials), "--scheduler", processes.address, "-o", run],
-            stderr=subprocess.PIPE,
-        )
-        parts = run / "parts"
-        wait_until(lambda: parts.exists() and len(list(parts.glob("*.parquet"))) >= 4, client)
-        processes.workers[0].kill()
-        _, errors = client.communicate(timeout=120)
-    assert client.returncode == 0, errors
-    assert_same(run, tmp_path / "local")
+    done = deadtokens(*words, "--trials", 60, "--scheduler", processes.address, "-o", run)
+    assert done.status == 0, done.err
+    assert f"2 threads of {processes.address}" in done.err
+    assert_same(run, local)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(
+    words: list[str], tmp_path: Path, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deadtokens.scheduler.CONNECT_SECONDS", 1.0)
+    silent = ["--scheduler", "tcp://127.0.0.1:9"]
+    done = deadtokens(*words, "--trials", 60, *silent, "-o", tmp_path / "run")
+    assert done.status == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert "no scheduler answers" in line
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("trials", [200, pytest.param(6_000, marks=pytest.mark.slow)])
+def test_a_killed_worker_changes_nothing(tmp_path: Path, trials: int) -> None:
+    """One of two workers is killed in the middle; the other one takes the rest."""
+    sweep(CENTROID, SIGMAS, 50, trials, tmp_path / "here", seed=3)
+    killed: list[int] = []
+    with dask_processes(tmp_path) as processes, connected(processes.address) as cluster:
+        assert cluster is not None
+
+        def kill_one(done: int) -> None:
+            if done > trials and not killed:
+                processes.workers[0].kill()
+                killed.append(done)
+
+        drawn = draw(cluster, tmp_path / "run", trials, part_trials=trials // 20, report=kill_one)
+    assert drawn == 3 * trials
+    assert killed[0] < 3 * trials
+    assert_same(tmp_path / "run", tmp_path / "here")
