@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+# Where it is set, each of the many processes would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test faults device slow browser check format docs examples pictures package coverage mutation benchmark growth clean
 

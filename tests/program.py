@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import pty
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias
 
 from deadtokens.cli import run
@@ -52,3 +55,31 @@ def deadtokens(*arguments: object) -> Result:
         status = call(*arguments)
     out, err = (stream.detach().getvalue().decode() for stream in streams)
     return Result(status, out, err)
+
+
+def in_a_terminal(*arguments: object) -> tuple[int, str]:
+    """Its exit status, and what it writes where both its streams are a terminal."""
+    ours, theirs = pty.openpty()
+    with ThreadPoolExecutor(1) as pool:
+        shown = pool.submit(_all_of, ours)
+        with (
+            os.fdopen(theirs, "w", encoding="utf-8") as terminal,
+            contextlib.redirect_stdout(terminal),
+            contextlib.redirect_stderr(terminal),
+        ):
+            status = call(*arguments)
+        text = shown.result().decode()
+    os.close(ours)
+    return status, text
+
+
+def _all_of(terminal: int) -> bytes:
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 1 << 16)
+        except OSError:  # what Linux says where the other side is closed
+            return shown
+        if not part:
+            return shown
+        shown += part

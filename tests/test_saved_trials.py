@@ -6,7 +6,6 @@ import contextlib
 import csv
 import functools
 import json
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from containers import AnyArray, write_tensors
-from program import Program
+from program import Program, in_a_terminal
 from reference import reference_default_epsilon, reference_row, reference_ulp_distances
 
 from deadtokens import geometry, saved_trials
@@ -355,14 +354,11 @@ def test_blanks_are_left_out_of_the_summary(
     assert ("Topology of" in result.out) == any(blank)
 
 
-def test_on_a_terminal_the_reading_is_announced(
-    tmp_path: Path, trials: AnyArray, monkeypatch: pytest.MonkeyPatch, deadtokens: Program
-) -> None:
+def test_on_a_terminal_the_reading_is_announced(tmp_path: Path, trials: AnyArray) -> None:
     np.save(tmp_path / "t.npy", trials.astype(np.float32))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    result = deadtokens("measure", tmp_path / "t.npy")
-    assert result.status == 0
-    assert "reading every number once: of which format are they?" in result.err
+    status, shown = in_a_terminal("measure", tmp_path / "t.npy")
+    assert status == 0
+    assert "reading every number once: of which format are they?" in shown
 
 
 def test_trials_that_take_too_long_are_blank(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
 import os
-import pty
 import re
 import struct
 import subprocess
 import sys
 import unicodedata
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,7 @@ from hostile_model import ADDED, BYTES, DEAD, FOLDER, INPUT, N_ROWS, OUTPUT, hos
 from hypothesis import given
 from hypothesis import strategies as st
 from made_models import byte_level, piece, write_model
-from program import call, deadtokens
+from program import deadtokens, in_a_terminal
 from short_studies import shorten_studies
 
 import deadtokens as dt
@@ -82,35 +79,6 @@ def said(place: Path) -> dict[str, str]:
     return outputs
 
 
-def in_a_terminal(*arguments: str) -> str:
-    """What the program writes where both its streams are a terminal."""
-    ours, theirs = pty.openpty()
-    with ThreadPoolExecutor(1) as pool:
-        shown = pool.submit(all_of, ours)
-        with (
-            os.fdopen(theirs, "w", encoding="utf-8") as terminal,
-            contextlib.redirect_stdout(terminal),
-            contextlib.redirect_stderr(terminal),
-        ):
-            status = call(*arguments)
-        text = shown.result().decode()
-    os.close(ours)
-    assert status == 0, text
-    return text
-
-
-def all_of(terminal: int) -> bytes:
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 1 << 16)
-        except OSError:  # what Linux says where the other side is closed
-            return shown
-        if not part:
-            return shown
-        shown += part
-
-
 def unseen(text: str) -> set[str]:
     """Characters that drive a terminal, turn text around or are not seen, but for line ends."""
     bad = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -139,7 +107,8 @@ def test_every_token_is_shown_escaped(said: dict[str, str]) -> None:
 )
 def test_terminals_get_nothing_but_richs_own(place: Path, said: dict[str, str], name: str) -> None:
     assert said
-    shown = in_a_terminal(*words(place, name))
+    status, shown = in_a_terminal(*words(place, name))
+    assert status == 0, shown
     assert PINK not in "".join(OF_RICH.findall(shown))
     assert unseen(OF_RICH.sub("", shown)) == set()
 

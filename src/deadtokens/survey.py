@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -82,7 +82,7 @@ class Surveyed(Shown):
 
     def __repr__(self) -> str:
         dead = "undecided" if self.dead is None else f"{self.dead:,} dead"
-        what = f"{dead} of {self.vocabulary:,} rows" if not self.error else self.error
+        what = self.error or f"{dead} of {self.vocabulary:,} rows"
         return f"<Surveyed {plain(f'{self.source}: {what}')}>"
 
 
@@ -192,11 +192,9 @@ _Wanted: TypeAlias = list[tuple[str, frozenset[str]]]
 
 def _in_threads(workers: int, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
     with ThreadPoolExecutor(workers) as pool:
-        started: dict[Future[_Taken], str] = {}
         try:
             with held_back():
-                for source, known in wanted:
-                    started[pool.submit(_take, source, source, known)] = source
+                started = {pool.submit(_take, name, name, known): name for name, known in wanted}
             at_work = set(started)
             while at_work:
                 with held_back():
@@ -373,8 +371,8 @@ def _loaded_bytes(model: Model | None) -> int:
 
 
 def _held(tensor: StoredTensor) -> int:
-    mapped = tensor.path.suffix.lower() != ".npz" and tensor.dtype not in ("F64", "float64")
-    return 0 if mapped else tensor.nbytes
+    held = tensor.path.suffix.lower() == ".npz" or tensor.dtype in ("F64", "float64")
+    return tensor.nbytes if held else 0
 
 
 class _Budget:
