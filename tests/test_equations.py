@@ -32,8 +32,10 @@ def python_files(folder: str) -> list[Path]:
 
 
 def prose(path: Path) -> Iterator[str]:
-    """The docstrings and comments of a module."""
+    """The docstrings and comments of a module; nothing of one in which no number is cited."""
     code = path.read_text()
+    if not CITED.search(" ".join(code.split())):
+        return
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             yield ast.get_docstring(node) or ""

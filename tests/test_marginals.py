@@ -6,6 +6,7 @@ stated number of standard errors.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -159,25 +160,23 @@ def test_each_setting_tests_something() -> None:
 
 
 def test_replicates_uncompiled_give_the_same_numbers() -> None:
-    script = (
-        "import test_marginals as t\n"
-        "for name in ('cells as wide', 'uneven around 0', 'cells far wider'):\n"
-        "    for conditional in (False, True):\n"
-        "        print(t.simulated(t.LATTICES[name], conditional=conditional, count=4).tolist())\n"
+    script = "import json, test_marginals as t; print(json.dumps(t.some_replicates()))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "NUMBA_DISABLE_JIT": "1"},
+        check=True,
+        capture_output=True,
     )
-    paths = os.pathsep.join(filter(None, sys.path))
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONPATH": paths, "NUMBA_DISABLE_JIT": disabled},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for disabled in ("0", "1")
-    }
-    assert len(outputs) == 1
-    assert next(iter(outputs)).count("\n") == 6
+    assert json.loads(done.stdout) == some_replicates()
+
+
+def some_replicates() -> list[list[list[float]]]:
+    return [
+        simulated(LATTICES[name], conditional=conditional, count=4).tolist()
+        for name in ("cells as wide", "uneven around 0", "cells far wider")
+        for conditional in (False, True)
+    ]
 
 
 # Closed forms, on an even lattice.

@@ -262,8 +262,8 @@ def test_quantised_numbers_hold_no_trials(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["t.npy", "t.h5"])
 def test_one_trial_is_in_memory_at_a_time(tmp_path: Path, name: str) -> None:
-    """Forty trials take what one takes."""
-    saved = np.random.default_rng(0).integers(0, 3, (40, 200, 1000)).astype(np.float16)
+    """Fifteen trials take what one takes."""
+    saved = np.random.default_rng(0).integers(0, 3, (15, 200, 1000)).astype(np.float16)
     np.save(tmp_path / "t.npy", saved)
     with h5py.File(tmp_path / "t.h5", "w") as file:
         file.create_dataset("x", data=saved, chunks=(1, 200, 500), compression="lzf")

@@ -93,7 +93,7 @@ def source(tmp_path: Path) -> Path:
 # The built-ins, in full.
 
 
-TRIALS = 8
+TRIALS = 4
 
 
 @dataclass(frozen=True)
