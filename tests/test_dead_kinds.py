@@ -11,6 +11,7 @@ import pytest
 from planted import matrix_of
 from program import Program
 
+import deadtokens as dt
 from deadtokens.deadrows import EVIDENCE
 from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Format
 from deadtokens.inventory import Both, Inventory, take_inventory
@@ -56,6 +57,24 @@ def taken_of(
 ) -> Inventory:
     labels = None if names is None else labelled(names, len(values))
     return take_inventory(matrix_of(values, fmt), labels=labels)
+
+
+@pytest.mark.parametrize("given", ["built in", "a matrix of these rows"])
+def test_where_all_rows_are_dead_none_was_copied_from(given: str) -> None:
+    """Rows of a cluster coincide by chance; one that has a token of its own is no donor."""
+    matrix = dt.open_matrix("builtin:whisper-tiny.en")
+    if given != "built in":
+        names = dict.fromkeys(range(0, 300, 2), "special")
+        taken = take_inventory(
+            dt.open_matrix(matrix.values().astype(np.float16)), labels=labelled(names, 300)
+        )
+        assert taken.search.alone
+        assert taken.dead.rows.sum() == 78, "those that equal another one"
+    else:
+        taken = take_inventory(matrix)
+        assert taken.dead.rows.all()
+    assert taken.dead.copies == ()
+    assert not taken.mostly_dead
 
 
 # --- few rows, next to zero or to the mean ---

@@ -68,6 +68,7 @@ class ClusterSearch(Shown):
         reason: Why there is no cluster, in words; empty if there is one.
         undecided: Why it cannot be told whether there is one, in words; empty if it can.
         second: Another cluster, apart from it; None if none was found.
+        alone: Whether all rows lie as near each other as rounding makes them: there are no others.
     """
 
     rows: BoolArray
@@ -80,6 +81,7 @@ class ClusterSearch(Shown):
     reason: str
     undecided: str = ""
     second: Second | None = None
+    alone: bool = False
 
     @property
     def clustered(self) -> BoolArray:
@@ -226,6 +228,7 @@ class _Cut:
             steps=self.ordering.steps,
             reason="" if self.convincing else _reason(self),
             undecided=self.undecided,
+            alone=_alone(self),
         )
 
 
@@ -299,9 +302,8 @@ def _settle(
             break
         centres = [probe.centre for probe in probes]
         moved = []
-        for probe, ordering in zip(
-            probes, orderings(matrix, finite, centres, workers), strict=True
-        ):
+        found = orderings(matrix, finite, centres, workers)
+        for probe, ordering in zip(probes, found, strict=True):
             cut = _cut(probe, ordering, finite)
             if cut.inside.size == 0 or left == 0 or np.array_equal(cut.inside, probe.inside):
                 settled.append(cut)
@@ -315,16 +317,13 @@ def _settle(
 def _cut(probe: _Probe, ordering: Ordering, finite: BoolArray) -> _Cut:
     """Cut at the Euclidean void; at that in lattice steps only if it alone convinces."""
     usable = np.flatnonzero(finite & ~ordering.zero)
-    void = find_void(ordering.distances, usable, ordering.resolution, "Euclidean")
-    if ordering.steps is not None and not (void and void.convincing):
-        in_steps = find_void(
-            ordering.steps, usable, STEPS_TOLD_APART, "lattice steps", ordering.close
-        )
+    distances, steps, told_apart = ordering.distances, ordering.steps, ordering.resolution
+    void = find_void(distances, usable, told_apart, "Euclidean")
+    if steps is not None and not (void and void.convincing):
+        in_steps = find_void(steps, usable, STEPS_TOLD_APART, "lattice steps", ordering.close)
         void = in_steps if in_steps and in_steps.convincing else void
     if not (void and void.convincing):
-        beyond = find_void_beyond_median(
-            ordering.distances, usable, ordering.resolution, "Euclidean"
-        )
+        beyond = find_void_beyond_median(distances, usable, told_apart, "Euclidean")
         if beyond is not None and (beyond.convincing or void is None or beyond.ratio > void.ratio):
             void = beyond
     return _Cut(probe, ordering, usable, void)
@@ -339,16 +338,21 @@ def _with_other_measure(cut: _Cut) -> Void | None:
     if cut.void is None or steps is None:
         return cut.void
     inside = np.isin(cut.usable, cut.inside, assume_unique=True)
-    other: Float64Array | Int64Array = steps
-    if cut.void.measure == "lattice steps":
-        other = cut.ordering.distances
-    elif steps[cut.inside].max() > cut.ordering.close:
+    in_steps = cut.void.measure == "lattice steps"
+    if not in_steps and steps[cut.inside].max() > cut.ordering.close:
         return cut.void
+    other: Float64Array | Int64Array = cut.ordering.distances if in_steps else steps
     return replace(
         cut.void,
         other_inside=float(other[cut.usable[inside]].max()),
         other_outside=float(other[cut.usable[~inside]].min()),
     )
+
+
+def _alone(cut: _Cut) -> bool:
+    """Whether rounding alone makes the distances between all rows."""
+    distances = cut.ordering.distances[cut.usable]
+    return distances.size > 0 and bool(distances.max() <= cut.ordering.resolution)
 
 
 def _reason(cut: _Cut) -> str:
@@ -361,7 +365,7 @@ def _reason(cut: _Cut) -> str:
         return f"no cluster: only {rows} finite and not zero, too few for a void"
     if not distances.any():
         return f"no cluster: all {n:,} rows that are finite and not zero are equal"
-    if distances.max() <= cut.ordering.resolution:
+    if _alone(cut):
         return (
             f"no cluster: all {n:,} rows that are finite and not zero lie within "
             f"{cut.ordering.resolution:.3g}, which rounding alone makes: no other rows are there"

@@ -121,7 +121,9 @@ def put_together(
         labels: What the tokenizer says of the rows, if there is one.
     """
     elsewhere = _dead_elsewhere(search, found, [near.rows for near in around.near])
-    copies = tuple(find_copies(found, elsewhere, around.norms, labels))
+    # Where no row is known to live, none was copied from.
+    only_dead = matrix.default_rows == "all" or search.alone
+    copies = () if only_dead else tuple(find_copies(found, elsewhere, around.norms, labels))
     search = _without_copies(search, copies)
     return search, dead_rows(matrix, found, search, around.near, copies)
 
