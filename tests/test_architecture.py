@@ -40,6 +40,7 @@ ORDER = [
     "deadrows",
     "merging",
     "inventory",
+    "answers",
     "keep",
     "diff",
     "noise",

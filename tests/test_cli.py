@@ -307,7 +307,7 @@ def test_census_takes_another_tokenizer(deadtokens: Program, tmp_path: Path) -> 
     rows = np.random.default_rng(3).normal(0, 0.05, (266, 16)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     (tmp_path / "t.json").write_text(json.dumps(tokenizer()), encoding="utf-8")
-    assert "tokens are not named" in deadtokens("census", tmp_path / "rows.npy").out
+    assert "Tokens are not named" in deadtokens("census", tmp_path / "rows.npy").out
     out = deadtokens("census", tmp_path / "rows.npy", "--tokenizer", tmp_path / "t.json").out
     assert "tokens are not named" not in out
     assert out.endswith("0 of 5 special, reserved and added tokens are shown to be untrained\n")
@@ -320,7 +320,7 @@ def test_census_of_a_vocabulary_without_special_tokens(deadtokens: Program, tmp_
     folder = write_model(tmp_path / "m", {"lm_head.weight": rows}, tokens=tokens)
     result = deadtokens("census", folder)
     assert result.status == 0
-    assert "special, reserved and added" not in result.out
+    assert "No special, reserved or added tokens are known." in result.out
 
 
 def test_census_says_why_the_other_matrix_was_not_looked_at(

@@ -689,7 +689,7 @@ def test_tables(deadtokens: Program, finished: RunFolder, file: Path) -> None:
         assert sum(line.startswith(f"  {name} ") for line in lines) == 1
     titles = ["Counts", "Topology", "Populations", "Extent, in units of the run's epsilon"]
     assert [line for line in lines if line in titles] == titles
-    assert len([line for line in lines if line.startswith(("1e-", "0.00"))]) == len(SIGMAS)
+    assert len([line for line in lines if line.lstrip().startswith(("1e-", "0.00"))]) == len(SIGMAS)
     assert "sigma 1e-07, 300 trials: the smallest joint statistic of all." in out
     assert "not corrected for that choice" in out
     assert "constant in simulation" in out

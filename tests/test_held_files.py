@@ -205,7 +205,7 @@ def test_the_option(deadtokens: Program, tmp_path: Path) -> None:
     np.save(tmp_path / "E.npy", values.view(np.uint16))
     result = deadtokens("census", tmp_path / "E.npy", "--format", "bfloat16")
     assert "300 rows x 32 dimensions, bfloat16" in result.out
-    assert "1 black holes with 10 rows" in result.out
+    assert "1 black hole with 10 rows" in result.out
     assert deadtokens("measure", tmp_path / "E.npy", "--format", "bfloat16").status == 0
     wrong = deadtokens("census", tmp_path / "E.npy", "--format", "bfloat17")
     assert wrong.status == 1

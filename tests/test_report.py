@@ -385,7 +385,8 @@ def test_what_files_say_cannot_leave_its_place(copy: Path, html: str) -> None:
     facts_of_study |= {"versions": {HOSTILE: HOSTILE}, "seconds": {HOSTILE: HOSTILE}}
     (copy / "study.json").write_text(json.dumps(facts_of_study))
     tests = json.loads((copy / "tests.json").read_text())
-    tests["verdict"] |= {"headline": HOSTILE, "sentences": [HOSTILE]}
+    sentences = [HOSTILE] * len(tests["verdict"]["sentences"])
+    tests["verdict"] |= {"headline": HOSTILE, "sentences": sentences}
     tests["independence"]["features"][0] |= {"name": HOSTILE, "verdict": HOSTILE}
     (copy / "tests.json").write_text(json.dumps(tests))
     fit = json.loads((copy / "fit" / "fit.json").read_text())

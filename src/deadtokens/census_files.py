@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deadtokens.answers import dead_sentence
 from deadtokens.census import NOT_FINITE, Census, snowball_of
 from deadtokens.cluster import ClusterSearch
 from deadtokens.geometry import default_epsilon
@@ -188,6 +189,7 @@ def inventory_facts(
     matrix, found, search, labels = taken.matrix, taken.census, taken.search, taken.labels
     return {
         "source": matrix.source,
+        "answer": dead_sentence(taken, untied),
         "tensor": matrix.tensor,
         "tokenizer": _tokenizer_file(matrix),
         "note": matrix.note or matrix.reason,
@@ -217,6 +219,17 @@ def inventory_facts(
         "label_notes": list(labels.notes) if labels else [],
         "named": len(named),
         "named_untrained": sum(token.untrained for token in named),
+        "untrained": [
+            {
+                "row": token.row,
+                "token": token.token,
+                "label": token.label,
+                "dead_in": token.dead_in,
+                "evidence": token.evidence,
+            }
+            for token in named
+            if token.untrained
+        ],
         "groups": group_facts(taken),
     }
 

@@ -149,8 +149,6 @@ def _populations(
     if not populations:
         return
     table = new_table(name, "population", *(["first row"] if first_rows is not None else []))
-    for column in table.columns:
-        column.justify = "right"
     for i, population in enumerate(populations[:_SHOWN]):
         number = i if numbers is None else numbers[i]
         first = [str(first_rows[i])] if first_rows is not None else []
@@ -160,7 +158,7 @@ def _populations(
 
 
 def _inventory(taken: Inventory) -> None:
-    tables.matrix_lines(taken.matrix, taken.warnings)
+    tables.warning_lines(taken.warnings)
     census_tables.inventory_tables(taken, Both())
 
 
@@ -220,8 +218,6 @@ def _run_folder(run: RunFolder) -> None:
     facts = ("n_tokens", "noise", "format", "intermediate", "epsilon", "touching", "seed")
     line(", ".join(f"{name} {held[name]}" for name in facts if name in held))
     table = new_table("sigma", "trials")
-    for column in table.columns:
-        column.justify = "right"
     for i, sigma in enumerate(held["sigmas"][:_SHOWN]):
         table.add_row(f"{sigma:.6g}", f"{sum(part.count for part in run.parts(i)):,}")
     print_table(table)

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.text import Text
+
+from deadtokens.answers import dead_sentence, in_families, named_sentence
 from deadtokens.census import Census
 from deadtokens.census_files import group_facts
-from deadtokens.cli.display import left_out, line, new_table, print_table, quoted, text_cell
+from deadtokens.cli.display import (
+    advice,
+    is_wide,
+    left_out,
+    line,
+    names,
+    new_table,
+    packed,
+    print_table,
+    quoted,
+    text_cell,
+)
+from deadtokens.cli.tables import matrix_lines
 from deadtokens.cluster import ClusterSearch
+from deadtokens.errors import plain
 from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, Untied, named_tokens
 from deadtokens.keep import Keep
-from deadtokens.kernels.types import BoolArray
+from deadtokens.kernels.types import BoolArray, Int64Array
 from deadtokens.tokens import Labels
+from deadtokens.writing import shell_line
 
 GROUPS_SHOWN = 40
+_LINES_OF_NAMES = 8
 _NAMED_SHOWN = 20
 _OTHERS_SHOWN = 40
 _TOKENS_SHOWN = 4
+_TOKENS_WIDTH = 46  # what a line of 80 columns leaves for them
 
 
 def inventory_tables(taken: Inventory, both: Both) -> None:
-    """Counts over the matrix, the evidence, the black holes, and what the tokens are."""
+    """The answer, what can be done next, and how it was found: evidence, groups and labels."""
+    named = named_tokens(taken, both.untied)
+    _answer_lines(taken, both, named)
+    line("")
+    line("How this was found:")
+    matrix_lines(taken.matrix, ())
     found = taken.census
     census_line(found)
     if taken.raw is not None:
@@ -36,21 +60,38 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
     else:
         line("no two rows are equal")
     if taken.labels is None:
-        if taken.matrix.tokenizer is None:
-            line("tokens are not named: the source brings no tokenizer", ", add --tokenizer FILE")
         return
     labels_table(taken.labels, taken.dead.rows)
     _texts_line(taken.labels, taken.dead.rows)
     if both.untied is not None:
         _other_matrix_line(taken, both.untied)
-    named_table(named_tokens(taken, both.untied))
+    named_table(named)
+
+
+def _answer_lines(taken: Inventory, both: Both, named: Sequence[NamedToken]) -> None:
+    line(dead_sentence(taken, both.untied))
+    untrained = [token.token for token in named if token.untrained]
+    if taken.labels is not None:
+        line(named_sentence(len(untrained), len(named)))
+        names(in_families(untrained), _LINES_OF_NAMES, ": all of them in special.csv (-o DIR)")
+    elif taken.matrix.tokenizer is None:
+        line("Tokens are not named: the source brings no tokenizer", ", add --tokenizer FILE.")
+    source = shell_line([taken.matrix.source])
+    if untrained:
+        advice(
+            "Nothing was learned for these: train them before a prompt or a fine-tune uses them."
+        )
+    if taken.dead.rows.any():
+        advice(f"Next: deadtokens census {source} -o DIR writes masks and a page to read;")
+        advice(f"      deadtokens study {source} -o DIR asks how they came to lie as they do.")
 
 
 def census_line(found: Census) -> None:
     """Rows, distinct vectors and black holes in a line."""
+    holes = "1 black hole" if found.n_black_holes == 1 else f"{found.n_black_holes:,} black holes"
     line(
         f"{found.n_rows:,} rows, {found.n_unique:,} distinct vectors, "
-        f"{found.n_black_holes:,} black holes with {found.black_hole_population:,} rows"
+        f"{holes} with {found.black_hole_population:,} rows"
     )
 
 
@@ -118,35 +159,49 @@ def not_finite_line(found: Census) -> None:
 
 
 def _groups_table(taken: Inventory) -> None:
-    found, matrix, labels = taken.census, taken.matrix, taken.labels
-    table = new_table("group", "population", "share of rows", "norm", "first rows")
-    for title in _token_columns(taken):
-        table.add_column(title, justify="left", overflow="fold")
-    members = found.group_rows
+    """The black holes; where there is no room, with their first tokens but not their rows."""
+    found, labels = taken.census, taken.labels
+    wide = is_wide()
+    table = new_table("group", "rows", "share of rows" if wide else "share", "norm")
+    columns = []
+    if wide or labels is None:
+        columns += ["first rows"] + (
+            ["first tokens' ids"] if taken.matrix.token_ids is not None else []
+        )
+    if labels is not None:
+        columns += ["first tokens", "labels", "scripts"] if wide else ["first tokens"]
+    for title in columns:
+        table.add_column(title, overflow="fold")
     for facts in group_facts(taken, GROUPS_SHOWN):
-        population, rows = facts["population"], members[facts["group"]][:_TOKENS_SHOWN]
-        cells = [
-            str(facts["group"]),
-            f"{population:,}",
-            f"{population / found.n_rows:.3%}",
-            f"{facts['norm']:.5g}",
-            _some(list(map(str, rows.tolist())), population),
-        ]
-        if matrix.token_ids is not None:
-            tokens = [str(i) for i in matrix.token_ids[rows].tolist() if i >= 0]
-            cells.append(_some(tokens, population))
-        if labels is not None:
-            cells.append(_some([quoted(labels.texts[row]) for row in rows.tolist()], population))
-            cells += [tally(facts["labels"]), tally(facts["scripts"])]
-        table.add_row(*map(text_cell, cells))
+        population, rows = facts["population"], found.group_rows[facts["group"]][:_TOKENS_SHOWN]
+        cells = {
+            "first rows": text_cell(_some(list(map(str, rows.tolist())), population)),
+            "first tokens' ids": text_cell(_first_ids(taken, rows, population)),
+            "first tokens": _first_tokens(labels, rows, population, wide),
+            "labels": text_cell(tally(facts["labels"])),
+            "scripts": text_cell(tally(facts["scripts"])),
+        }
+        share = f"{population / found.n_rows:.3%}"
+        numbers = [str(facts["group"]), f"{population:,}", share, f"{facts['norm']:.5g}"]
+        table.add_row(*map(text_cell, numbers), *(cells[title] for title in columns))
     print_table(table)
     where = ": all of them in census.csv (-o DIR) and in --json"
     left_out(found.n_black_holes - GROUPS_SHOWN, "smaller ones", where)
 
 
-def _token_columns(taken: Inventory) -> list[str]:
-    columns = ["first tokens' ids"] if taken.matrix.token_ids is not None else []
-    return columns + (["first tokens", "labels", "scripts"] if taken.labels is not None else [])
+def _first_ids(taken: Inventory, rows: Int64Array, population: int) -> str:
+    if taken.matrix.token_ids is None:
+        return ""
+    return _some([str(i) for i in taken.matrix.token_ids[rows].tolist() if i >= 0], population)
+
+
+def _first_tokens(labels: Labels | None, rows: Int64Array, population: int, wide: bool) -> Text:
+    if labels is None:
+        return Text()
+    tokens = [quoted(labels.texts[row]) for row in rows.tolist()]
+    tokens += ["..."] if population > len(tokens) else []
+    lines = [tokens] if wide else packed(tokens, _TOKENS_WIDTH)
+    return Text(",\n".join(plain(", ".join(together)) for together in lines))
 
 
 def labels_table(labels: Labels, dead: BoolArray | None = None) -> None:
@@ -154,8 +209,6 @@ def labels_table(labels: Labels, dead: BoolArray | None = None) -> None:
     everywhere = labels.label_counts()
     of_dead = {} if dead is None else labels.label_counts(dead)
     table = new_table("label", "rows", *([] if dead is None else ["dead"]))
-    for column in table.columns[1:]:
-        column.justify = "right"
     for name, count in everywhere.items():
         cells = [f"{count:,}"] if dead is None else [f"{count:,}", f"{of_dead.get(name, 0):,}"]
         table.add_row(name, *cells)

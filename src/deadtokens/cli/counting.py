@@ -72,7 +72,7 @@ def census(
         display.print_json(facts | {"other_unread": both.unread or None})
     else:
         of_both = both.untied.warnings if both.untied else ()
-        tables.matrix_lines(taken.matrix, tuple(dict.fromkeys(taken.warnings + of_both)))
+        tables.warning_lines(tuple(dict.fromkeys(taken.warnings + of_both)))
         census_tables.inventory_tables(taken, both)
         if kept is not None:
             census_tables.keep_lines(kept, display.size(kept.bytes_saved))

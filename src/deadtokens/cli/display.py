@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -18,6 +19,8 @@ from deadtokens.errors import plain
 from deadtokens.writing import Written, json_text
 
 _LONGEST_TOKEN = 24
+_WIDTH, _WIDE = 80, 120
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|-|inf|nan|none")
 _NARROWEST_FILE = 10_000  # a file or pipe has no width of its own; tables must not be cut there
 
 Part: TypeAlias = str | Table
@@ -48,6 +51,40 @@ def line(text: str, advice: str = "") -> None:
         parts.append(plain(text))
         return
     _console().print(Text(plain(text + advice)), soft_wrap=True)
+
+
+def advice(text: str) -> None:
+    """A line about commands, for the readers of a terminal alone."""
+    if _recording.get() is None:
+        line(text)
+
+
+def names(texts: Sequence[str], most_lines: int, where: str) -> None:
+    """Names one after another, as many as so many lines of 80 columns hold."""
+    lines = packed(texts, _WIDTH - 2)[:most_lines]
+    held = sum(len(held) for held in lines)
+    for i, together in enumerate(lines):
+        last = i == len(lines) - 1 and held == len(texts)
+        line(f"  {', '.join(together)}{'' if last else ','}")
+    left_out(len(texts) - held, "more", where)
+
+
+def packed(texts: Sequence[str], width: int) -> list[list[str]]:
+    """Texts in lines of at most so many columns with commas between, none of them broken."""
+    lines: list[list[str]] = []
+    taken = width
+    for text in map(plain, texts):
+        if taken + len(text) + 2 > width:
+            lines.append([])
+            taken = 0
+        lines[-1].append(text)
+        taken += len(text) + 2
+    return lines
+
+
+def is_wide() -> bool:
+    """Whether tables have room for columns that can be left out."""
+    return _recording.get() is not None or _console().width >= _WIDE
 
 
 def left_out(n: int, what: str, where: str) -> None:
@@ -116,7 +153,15 @@ def sections_table(columns: Sequence[str], sections: Mapping[str, Sequence[Seque
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout, without trailing blanks where that is no terminal."""
+    """A table on stdout, without trailing blanks where that is no terminal.
+
+    Columns of numbers are aligned on the right; a cell's lines are broken where it says so only,
+    or between words.
+    """
+    for column in table.columns:
+        cells = [str(cell) for cell in column.cells if str(cell)]
+        if cells and all(_NUMBER.fullmatch(cell) for cell in cells):
+            column.justify = "right"
     if (parts := _recording.get()) is not None:
         parts.append(table)
         return

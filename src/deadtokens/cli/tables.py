@@ -78,10 +78,15 @@ _SECTIONS: dict[str, dict[str, str]] = {
 }
 
 
+def warning_lines(warnings: Sequence[str]) -> None:
+    """What warns of a result; it stands before everything else."""
+    for warning in warnings:
+        line(f"warning: {warning}")
+
+
 def matrix_lines(matrix: Matrix, warnings: Sequence[str] | None = None) -> None:
     """What was opened, after what warns of it: by default the matrix's own warnings."""
-    for warning in matrix.warnings if warnings is None else warnings:
-        line(f"warning: {warning}")
+    warning_lines(matrix.warnings if warnings is None else warnings)
     shape = f"{matrix.n_rows:,} rows x {matrix.n_dimensions:,} dimensions"
     line(f"{matrix.source}: {matrix.tensor}, {shape}, {matrix.storage}")
     line(f"  {matrix.note or matrix.reason}")
@@ -170,8 +175,6 @@ def _connectivity_table(connectivity: Connectivity, row: dict[str, Cell], *, sav
         f"complete from {_length(connectivity.complete_at, epsilon)} on."
     )
     table = new_table("vectors touch up to", "in epsilon", "components")
-    for column in table.columns:
-        column.justify = "right"
     table.add_row("0", "0", f"{row['n_unique']:,}")
     distances = connectivity.distances.tolist()
     components = connectivity.n_components.tolist()

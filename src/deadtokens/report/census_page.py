@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deadtokens.answers import in_families, named_sentence
 from deadtokens.errors import SelectionError
 from deadtokens.report.census_findings import CensusFindings, gather_census
 from deadtokens.report.census_parts import census_charts, census_tables
@@ -14,6 +15,8 @@ from deadtokens.report.inputs import texts
 from deadtokens.report.opening import Card, Opening
 from deadtokens.report.words import count, typeset
 from deadtokens.writing import Written, replacing, shell_line
+
+_NAMES = 60  # special tokens that the opening names
 
 
 def write_census_page(path: Path, folder: Path) -> Written:
@@ -65,8 +68,8 @@ def _opening(findings: CensusFindings) -> Opening:
         question="Which tokens are dead?",
         answer=_answer(facts, dead, elsewhere, rows),
         mood="open" if undecided else "no" if dead or elsewhere else "yes",
-        headline=typeset(_headline(facts)),
-        sentences=tuple(typeset(sentence) for sentence in _sentences(facts)),
+        headline=typeset(str(facts.get("answer") or "")),
+        sentences=tuple(typeset(sentence) for sentence in _sentences(facts) if sentence),
         cards=tuple(_cards(findings)),
         story="",
         warnings=tuple(map(typeset, texts(facts, "warnings"))),
@@ -89,19 +92,27 @@ def _answer(facts: Mapping[str, Any], dead: int, elsewhere: int, rows: int) -> s
     return f"{dead:,} of {rows:,}{half}" if dead else "None found"
 
 
-def _headline(facts: Mapping[str, Any]) -> str:
-    cluster = facts.get("cluster")
-    if not isinstance(cluster, dict):
+def _special(facts: Mapping[str, Any]) -> str:
+    """Which special, reserved and added tokens are untrained, by name."""
+    untrained, named = facts.get("untrained"), _number(facts, "named")
+    if not isinstance(untrained, list) or not isinstance(facts.get("labels"), dict):
         return ""
-    evidence = str(cluster.get("evidence") or "")
-    if cluster.get("n_rows"):
-        return f"A void sets a cluster apart: {evidence}."
-    return f"{evidence[:1].upper()}{evidence[1:]}."
+    names = [str(token.get("token")) for token in untrained if isinstance(token, dict)]
+    shown = in_families(names)
+    more = f" and {len(shown) - _NAMES:,} more, in the table below" if len(shown) > _NAMES else ""
+    text = named_sentence(len(names), named)
+    return f"{text} {', '.join(shown[:_NAMES])}{more}." if names else text
+
+
+def _evidence(facts: Mapping[str, Any]) -> str:
+    cluster = facts.get("cluster")
+    evidence = str(cluster.get("evidence") or "") if isinstance(cluster, dict) else ""
+    return f"How this was found: {evidence}." if evidence else ""
 
 
 def _sentences(facts: Mapping[str, Any]) -> Iterator[str]:
-    if facts.get("undecided"):
-        yield f"Undecided: {facts['undecided']}."
+    yield _special(facts)
+    yield _evidence(facts)
     for sentence in texts(facts, "dead_words"):
         yield f"{sentence[:1].upper()}{sentence[1:]}."
     second = (facts.get("cluster") or {}).get("second")
