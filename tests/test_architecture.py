@@ -36,6 +36,7 @@ ORDER = [
     "orderings",
     "cluster",
     "near",
+    "selection",
     "copies",
     "deadrows",
     "merging",

@@ -10,9 +10,10 @@ from reference import reference_groups
 from snowballs import generated_rows
 
 import deadtokens as dt
-from deadtokens.census import first_equal_rows, rows_to_measure
+from deadtokens.census import first_equal_rows
 from deadtokens.errors import SelectionError
 from deadtokens.formats import BFLOAT16, FLOAT32, FORMATS, Codes, Format
+from deadtokens.selection import rows_to_measure
 from deadtokens.sources import Matrix
 
 
@@ -155,7 +156,7 @@ def test_rows_that_cannot_be_measured() -> None:
 def test_builtin_clusters() -> None:
     whisper = dt.open_matrix("builtin:whisper-tiny.en")
     found = dt.census(whisper)
-    snowball = dt.snowball_of(whisper, rows_to_measure(whisper))
+    snowball = dt.snowball_of(whisper, rows_to_measure(whisper).rows)
     assert (whisper.n_rows, snowball.n_unique, snowball.varying.size) == (300, 253, 28)
     assert found.group_population.tolist() == [6] * 2 + [3] * 8 + [2] * 21
     assert dt.measure(snowball).row["n_singletons"] == 222

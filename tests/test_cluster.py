@@ -11,7 +11,7 @@ from planted import SHAPES, STRUCTURES, matrix_of, planted
 
 import deadtokens as dt
 from deadtokens import cluster, orderings, voids
-from deadtokens.cluster import ClusterSearch, find_cluster, rows_to_measure
+from deadtokens.cluster import ClusterSearch, find_cluster
 from deadtokens.deadrows import EVIDENCE, dead_rows
 from deadtokens.errors import SelectionError
 from deadtokens.formats import (
@@ -24,6 +24,7 @@ from deadtokens.formats import (
     Format,
 )
 from deadtokens.merging import merging
+from deadtokens.selection import rows_to_measure
 from deadtokens.sources import Matrix, Quantised
 from deadtokens.spots import WIDTH, dense_spots, random_signs
 from deadtokens.voids import find_void
@@ -428,10 +429,31 @@ def test_rows_by_name() -> None:
     for name in (None, "duplicates", "cluster"):
         chosen = rows_to_measure(matrix, name)
         assert np.flatnonzero(chosen.rows).tolist() == rows.tolist()
-        assert bool(chosen.evidence) == (name == "cluster")
+        assert chosen.name == (name or "cluster")
+        assert ("times as far" in chosen.reason) == (name != "duplicates")
     assert rows_to_measure(matrix, "all").rows.all()
     with pytest.raises(SelectionError, match="rows 'some'"):
         rows_to_measure(matrix, "some")
+
+
+def test_rows_that_differ_in_a_cluster_are_taken_with_the_others() -> None:
+    """By default, so that sigma is not that of the rows which happen to coincide."""
+    values, rows = planted(19, 600, 32, 60, 1e-5)
+    values[rows[1]] = values[rows[0]]
+    chosen = rows_to_measure(matrix_of(values, FLOAT32))
+    assert np.flatnonzero(chosen.rows).tolist() == rows.tolist()
+    pair = rows_to_measure(matrix_of(values, FLOAT32), "duplicates")
+    assert np.flatnonzero(pair.rows).tolist() == sorted(rows[:2].tolist())
+
+
+def test_without_a_cluster_equal_rows_are_taken_and_it_is_said_why() -> None:
+    values = np.random.default_rng(0).normal(0, 0.02, (400, 32))
+    with pytest.raises(SelectionError, match=r"no convincing void.*no two of the 400 rows"):
+        rows_to_measure(matrix_of(values, FLOAT32))
+    values[7] = values[8]
+    chosen = rows_to_measure(matrix_of(values, FLOAT32))
+    assert (chosen.name, np.flatnonzero(chosen.rows).tolist()) == ("duplicates", [7, 8])
+    assert chosen.reason.startswith("no convincing void")
 
 
 def test_search_is_no_longer_than_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:

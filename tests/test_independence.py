@@ -482,7 +482,7 @@ def test_command_chooses_rows_as_measure_does(
     out = deadtokens("independence", model, "--mask", tmp_path / "mask.npy").out
     assert out.splitlines()[-1].startswith("Nothing to test: of 1 row, 0 dimensions vary")
     out = deadtokens("independence", model).out
-    assert "tested: the rows that equal another, 6, as float32" in out
+    assert "tested: the rows that equal another (no cluster: only 12 rows are" in out
     both = deadtokens("independence", model, "--mask", tmp_path / "mask.npy", "--rows", "all")
     assert "both --mask and --rows" in both.err
 

@@ -263,12 +263,25 @@ def test_duplicates_are_said_to_be_chosen_because_they_coincide(
     deadtokens: Program, tmp_path: Path
 ) -> None:
     path, _ = whisper_in_a_model(tmp_path)
-    result = deadtokens("study", path, "--trials", 4, "-o", tmp_path / "run")
+    options = ("--rows", "duplicates", "--trials", 4)
+    result = deadtokens("study", path, *options, "-o", tmp_path / "run")
     assert result.status == 0
     held = facts(tmp_path / "run" / "study.json")
     assert held["rows"] == "duplicates"
     assert "the rows were chosen because they coincide" in held["note"]
     assert "222 other rows lie as close" in held["note"]
+
+
+@pytest.mark.usefixtures("light")
+def test_the_cluster_is_studied_where_there_is_one(deadtokens: Program, tmp_path: Path) -> None:
+    """Without any option: no rows are left out, and the answer is the built-in's."""
+    path, _ = whisper_in_a_model(tmp_path)
+    result = deadtokens("study", path, "--trials", 4, "-o", tmp_path / "run")
+    assert result.status == 0
+    assert "studied: the dead cluster (300 rows inside, " in result.out
+    assert "Does the simple story fit? Yes." in result.out
+    assert "The width is 1.303e-08 " in result.out
+    assert facts(tmp_path / "run" / "study.json")["rows"] == "cluster"
 
 
 def test_one_vector_only_cannot_be_told(

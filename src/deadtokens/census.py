@@ -297,34 +297,6 @@ def _plain(codes: Codes) -> Codes:
     return np.require(codes, requirements=["C", "A", "E"])
 
 
-def rows_to_measure(matrix: Matrix, which: str | None = None) -> BoolArray:
-    """The mask of the rows that ``--rows`` names.
-
-    Args:
-        matrix: The matrix.
-        which: ``"duplicates"`` for the rows that equal another, ``"all"``, or None for what the
-            source's rows are (`Matrix.default_rows`).
-
-    Raises:
-        SelectionError: Another name, or no two rows are equal.
-    """
-    which = which or matrix.default_rows
-    if which == "all":
-        return np.ones(matrix.n_rows, dtype=np.bool_)
-    if which != "duplicates":
-        raise SelectionError(
-            f"rows {which!r}", remedy="use 'duplicates', 'all' or, of a whole matrix, 'cluster'"
-        )
-    mask = census(matrix).mask
-    if not mask.any():
-        raise SelectionError(
-            f"nothing to measure: no two of the {matrix.n_rows:,} rows are equal",
-            where=matrix.source,
-            remedy="use --rows all or cluster, or choose rows with --mask",
-        )
-    return mask
-
-
 def rows_nearby(matrix: Matrix, snowball: Snowball) -> int:
     """How many other rows of the matrix lie where a snowball's do.
 

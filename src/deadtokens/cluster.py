@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deadtokens.census import NOT_FINITE, Census, census
-from deadtokens.census import rows_to_measure as rows_by_name
-from deadtokens.errors import SelectionError
+from deadtokens.census import NOT_FINITE, Census
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.orderings import Ordering, mean_of, on_its_lattice, orderings, sketches
 from deadtokens.showing import Shown
@@ -101,19 +99,6 @@ class ClusterSearch(Shown):
         if self.reason or self.void is None:
             return self.reason
         return f"{self.void.words} (start: {self.origin})"
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Rows chosen by name.
-
-    Attributes:
-        rows: (V,) bool.
-        evidence: What sets them apart, if they are the cluster; else empty.
-    """
-
-    rows: BoolArray
-    evidence: str = ""
 
 
 def find_cluster(matrix: Matrix, found: Census, *, workers: int | None = None) -> ClusterSearch:
@@ -373,28 +358,3 @@ def _reason(cut: _Cut) -> str:
     if cut.void is None:
         return f"no cluster: no gap below the median distance has {MIN_ROWS} rows inside"
     return f"no convincing void: {cut.void.words}, where {cut.void.lacks}"
-
-
-def rows_to_measure(
-    matrix: Matrix, which: str | None = None, *, workers: int | None = None
-) -> Selection:
-    """The rows that ``--rows`` names.
-
-    Args:
-        matrix: The matrix.
-        which: ``"cluster"``, or a name that `deadtokens.census.rows_to_measure` takes.
-        workers: Threads; all cores by default.
-
-    Raises:
-        SelectionError: Another name, no cluster, or no two rows are equal.
-    """
-    if which != "cluster":
-        return Selection(rows_by_name(matrix, which))
-    search = find_cluster(matrix, census(matrix), workers=workers)
-    if search.reason:
-        raise SelectionError(
-            f"nothing to measure: {search.reason}",
-            where=matrix.source,
-            remedy="use --rows duplicates or all, or choose rows with --mask",
-        )
-    return Selection(search.rows, search.evidence())

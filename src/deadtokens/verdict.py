@@ -121,8 +121,8 @@ def judge(
     headline = _headline(fit, fits, against, width)
     if left_out:
         headline = (
-            "These rows were chosen because they coincide: take the whole cluster, with --rows "
-            "cluster or a mask."
+            "These rows were chosen because they coincide: take the whole cluster, with a mask of "
+            "the others too."
         )
     return Verdict(fits, headline, tuple(sentences), judged, withheld)
 

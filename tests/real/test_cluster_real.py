@@ -11,12 +11,13 @@ from full_matrix import write_full_matrix
 from tokenizers import Tokenizer
 
 import deadtokens as dt
-from deadtokens.cluster import ClusterSearch, find_cluster, rows_to_measure
+from deadtokens.cluster import ClusterSearch, find_cluster
 from deadtokens.deadrows import dead_rows
 from deadtokens.errors import SelectionError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.kernels.types import Int64Array
 from deadtokens.merging import merging
+from deadtokens.selection import rows_to_measure
 
 pytestmark = pytest.mark.slow
 
@@ -66,9 +67,9 @@ def test_qwen_s_dead_rows_are_found(qwen: tuple[Path, Int64Array]) -> None:
     path, rows = qwen
     chosen = rows_to_measure(dt.open_matrix(path), "cluster")
     assert np.flatnonzero(chosen.rows).tolist() == rows.tolist()
-    assert chosen.evidence.startswith("2,100 rows inside, the last at 6.53e-05, the next at ")
-    assert "at most 9 lattice steps inside" in chosen.evidence
-    assert chosen.evidence.endswith("(start: the largest black hole, 814 rows)")
+    assert chosen.reason.startswith("2,100 rows inside, the last at 6.53e-05, the next at ")
+    assert "at most 9 lattice steps inside" in chosen.reason
+    assert chosen.reason.endswith("(start: the largest black hole, 814 rows)")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from deadtokens.kernels.types import BoolArray
+    from deadtokens.selection import Selection
     from deadtokens.snowball import Snowball
     from deadtokens.sources import Matrix
 
@@ -56,8 +56,8 @@ RowsOption = Annotated[
     Rows | None,
     typer.Option(
         "--rows",
-        help="Take the rows that equal another (the default), the dead cluster that a void sets "
-        "apart, or all (a built-in's default).",
+        help="Take the dead cluster that a void sets apart (the default where there is one), the "
+        "rows that equal another (the default elsewhere), or all (a built-in's default).",
     ),
 ]
 VaryingOnly = Annotated[
@@ -86,27 +86,19 @@ def check_choice(mask: str | None, rows: Rows | None) -> None:
         raise SelectionError("both --mask and --rows", remedy="give one of them")
 
 
-def chosen_rows(matrix: Matrix, mask: str | None, rows: Rows | None) -> BoolArray:
-    """The mask of the rows that the options choose; of a cluster, with the evidence for it."""
-    from deadtokens.cli import display
-    from deadtokens.cluster import rows_to_measure
+def chosen_rows(matrix: Matrix, mask: str | None, rows: Rows | None) -> Selection:
+    """The rows that the options choose."""
     from deadtokens.masks import load_mask
+    from deadtokens.selection import Selection, rows_to_measure
 
     if mask is not None:
-        return load_mask(mask, matrix)
-    chosen = rows_to_measure(matrix, rows)
-    if chosen.evidence:
-        display.message(f"cluster: {chosen.evidence}")
-    return chosen.rows
+        return Selection(load_mask(mask, matrix), f"mask {mask}")
+    return rows_to_measure(matrix, rows)
 
 
-def selected(matrix: Matrix, mask: str | None, rows: Rows | None) -> Snowball:
-    """The snowball of the rows that the options choose."""
+def selected(matrix: Matrix, mask: str | None, rows: Rows | None) -> tuple[Snowball, Selection]:
+    """The rows that the options choose, and their snowball."""
     from deadtokens.census import snowball_of
 
-    return snowball_of(matrix, chosen_rows(matrix, mask, rows))
-
-
-def selection_name(matrix: Matrix, mask: str | None, rows: Rows | None) -> str:
-    """What the options choose: duplicates, all, or a mask."""
-    return rows or matrix.default_rows if mask is None else f"mask {mask}"
+    chosen = chosen_rows(matrix, mask, rows)
+    return snowball_of(matrix, chosen.rows), chosen

@@ -17,7 +17,6 @@ from deadtokens.cli.commands import (
     VaryingOnly,
     check_choice,
     selected,
-    selection_name,
 )
 
 if TYPE_CHECKING:
@@ -73,22 +72,21 @@ def fit(
         make_folder(output)
         read = (*matrix.files, *([array_file(mask)] if mask is not None else []))
         check_spares([output / name for name in (*FIT_FILES, "tests.json")], read)
-    snowball = selected(matrix, mask, rows)
-    which = selection_name(matrix, mask, rows)
-    left_out = rows_nearby(matrix, snowball) if which == "duplicates" else 0
-    if which == "duplicates":
+    snowball, chosen = selected(matrix, mask, rows)
+    left_out = rows_nearby(matrix, snowball) if chosen.name == "duplicates" else 0
+    if chosen.name == "duplicates":
         display.message(duplicates_warning(left_out))
     found = estimate(snowball, varying_only=varying_only or matrix.varying_only)
     joint, single = independence(snowball), marginals(found)
     verdict = judge(found, joint, single, left_out=left_out)
     if json:
-        facts: dict[str, Any] = {"source": matrix.source, "tensor": matrix.tensor, "rows": which}
-        facts["warnings"] = list(matrix.warnings)
+        facts: dict[str, Any] = {"source": matrix.source, "tensor": matrix.tensor}
+        facts |= {"rows": chosen.name, "warnings": list(matrix.warnings)}
         tests = tests_facts(joint, single, verdict)
         display.print_json(fit_facts(found, verdict.withheld) | facts | {"tests": tests})
     else:
         tables.matrix_lines(matrix)
-        display.line(f"fitted: {tables.rows_in_words(which)}, as {snowball.format.name}")
+        display.line(f"fitted: {chosen.words}, as {snowball.format.name}")
         print_fit(found, withheld=verdict.withheld)
         display.line("")
         display.line(f"Does the simple story fit? {answer(verdict.fits)}. {verdict.headline}")

@@ -19,12 +19,12 @@ from deadtokens.cli.commands import (
     Tensor,
     check_choice,
     selected,
-    selection_name,
 )
 from deadtokens.cli.options import Touching
 
 if TYPE_CHECKING:
     from deadtokens.saved_trials import MeasuredTrials, SavedTrials
+    from deadtokens.selection import Selection
     from deadtokens.snowball import Snowball
     from deadtokens.sources import Matrix
     from deadtokens.statistics import Measurement
@@ -123,19 +123,18 @@ def _measure_matrix(
     results = [output] if output is not None else []
     results += [save / name for name in CLUSTER_FILES] if save is not None else []
     check_spares(results, (*matrix.files, *([array_file(mask)] if mask is not None else [])))
-    snowball = selected(matrix, mask, rows)
+    snowball, chosen = selected(matrix, mask, rows)
     if _MANY_VECTORS < snowball.n_unique <= EXACT_LIMIT:
         display.message(
             f"{snowball.n_unique:,} distinct vectors: distances of all "
             f"{snowball.n_unique * (snowball.n_unique - 1) // 2:,} pairs, which takes a while"
         )
     measurement = measure_snowball(snowball, *lengths)
-    which = selection_name(matrix, mask, rows)
     if json:
-        display.print_json(_facts(matrix, which, measurement))
+        display.print_json(_facts(matrix, chosen, measurement))
     else:
         tables.matrix_lines(matrix)
-        tables.measurement_tables(measurement, which, snowball, saved=bool(save))
+        tables.measurement_tables(measurement, chosen, snowball, saved=bool(save))
     if output is not None:
         display.announce([write_measurement(output, measurement)])
     if save is not None:
@@ -283,14 +282,15 @@ def _trials_facts(trials: SavedTrials, which: str, measured: MeasuredTrials) -> 
     }
 
 
-def _facts(matrix: Matrix, which: str, measurement: Measurement) -> dict[str, Any]:
+def _facts(matrix: Matrix, chosen: Selection, measurement: Measurement) -> dict[str, Any]:
     connectivity = measurement.connectivity
     return {
         "source": matrix.source,
         "tensor": matrix.tensor,
         "warnings": list(matrix.warnings),
         "storage": matrix.storage,
-        "rows": which,
+        "rows": chosen.name,
+        "rows_reason": chosen.reason or None,
         **measurement.row,
         "epsilon_origin": measurement.epsilon_origin,
         "estimated": measurement.estimated,

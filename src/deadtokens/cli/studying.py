@@ -18,7 +18,6 @@ from deadtokens.cli.commands import (
     VaryingOnly,
     check_choice,
     chosen_rows,
-    selection_name,
 )
 from deadtokens.cli.options import Seed
 
@@ -103,6 +102,7 @@ def _study(
     matrix = open_matrix(source, tensor, format=stored_as)
     tables.matrix_lines(matrix)
     chosen = chosen_rows(matrix, mask, rows)
+    display.line(f"studied: {chosen.words}")
     options = {"--tensor": tensor, "--mask": mask, "--rows": rows, "--trials": trials}
     options["--format"] = stored_as
     words = [word for name, value in options.items() if value for word in (name, str(value))]
@@ -112,9 +112,9 @@ def _study(
     with display.resumable(command):
         found = run_study(
             matrix,
-            chosen,
+            chosen.rows,
             output,
-            selection=selection_name(matrix, mask, rows),
+            selection=chosen.name,
             command=command,
             varying_only=varying_only,
             trials=trials,

@@ -16,6 +16,7 @@ from deadtokens.statistics import Cell, Connectivity, Measurement
 
 if TYPE_CHECKING:
     from deadtokens.kernels.types import Float64Array
+    from deadtokens.selection import Selection
     from deadtokens.snowball import Snowball
     from deadtokens.solving import Solution
     from deadtokens.specification import Sweep
@@ -112,11 +113,11 @@ def candidates_table(rows: Sequence[dict[str, Any]], n_tensors: int) -> None:
 
 
 def measurement_tables(
-    measurement: Measurement, which: str, snowball: Snowball, *, saved: bool
+    measurement: Measurement, chosen: Selection, snowball: Snowball, *, saved: bool
 ) -> None:
     """The statistics by section, then topology against distance."""
     line(
-        f"measured: {rows_in_words(which)}, as {measurement.row['format']}; "
+        f"measured: {chosen.words}, as {measurement.row['format']}; "
         f"{snowball.varying.size:,} of {snowball.codes.shape[1]:,} dimensions vary"
     )
     statistics_tables(measurement, saved=saved)
@@ -145,11 +146,6 @@ def statistics_tables(measurement: Measurement, *, saved: bool = False) -> None:
         line(f"{measurement.lacking}.")
     if measurement.connectivity:
         _connectivity_table(measurement.connectivity, row, saved=saved)
-
-
-def rows_in_words(which: str) -> str:
-    """The chosen rows."""
-    return {"duplicates": "the rows that equal another", "all": "all rows"}.get(which, which)
 
 
 def features_table(features: Sequence[Feature], p_holm: Sequence[float]) -> None:

@@ -16,7 +16,6 @@ from deadtokens.cli.commands import (
     Tensor,
     check_choice,
     selected,
-    selection_name,
 )
 from deadtokens.cli.options import Seed
 
@@ -59,9 +58,8 @@ def independence(
 
     check_choice(mask, rows)
     matrix = open_matrix(source, tensor, format=stored_as)
-    snowball = selected(matrix, mask, rows)
-    which = selection_name(matrix, mask, rows)
-    left_out = rows_nearby(matrix, snowball) if which == "duplicates" else 0
+    snowball, chosen = selected(matrix, mask, rows)
+    left_out = rows_nearby(matrix, snowball) if chosen.name == "duplicates" else 0
     if left_out:
         display.message(
             f"warning: {left_out:,} other rows lie as close and were left out because they do not "
@@ -80,7 +78,7 @@ def independence(
                 "tensor": matrix.tensor,
                 "storage": matrix.storage,
                 "format": snowball.format.name,
-                "rows": which,
+                "rows": chosen.name,
                 "left_out": left_out,
                 "n_rows": result.n_rows,
                 "n_varying": result.n_varying,
@@ -103,7 +101,7 @@ def independence(
         return
     tables.matrix_lines(matrix)
     display.line(
-        f"tested: {tables.rows_in_words(which)}, {result.n_rows:,}, as {snowball.format.name}; "
+        f"tested: {chosen.words}, {result.n_rows:,}, as {snowball.format.name}; "
         f"{result.n_varying:,} of {snowball.codes.shape[1]:,} dimensions vary"
     )
     show(result)
