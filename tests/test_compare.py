@@ -711,6 +711,24 @@ def test_few_trials_are_said_to_be(
     assert ("+-" in out or ", always" in out) == (n_trials > 1)
 
 
+def test_what_mild_means_far_away_stands_beside_it() -> None:
+    """With few trials no p-value is small, however far the observation lies."""
+    spread = rows_of(100, n_unique=[10, 11] * 50)
+    near = compare_trials(1.0, spread, rows_of(1, n_unique=[11])[0])
+    far = compare_trials(1.0, spread, rows_of(1, n_unique=[94])[0])
+    assert not any("mild" in text for text in comparing._reach(near))
+    (said,) = (text for text in comparing._reach(far) if "mild" in text)
+    assert "n_unique, which lies 166 standard deviations off" in said
+
+
+def test_of_sigmas_that_are_all_as_far_as_can_be_none_is_called_nearest() -> None:
+    spread = rows_of(100, n_unique=[10, 11] * 50)
+    near = compare_trials(1.0, spread, rows_of(1, n_unique=[11])[0])
+    far = compare_trials(1.0, spread, rows_of(1, n_components=[94])[0])
+    assert comparing._why(near).startswith("the smallest joint statistic of all.")
+    assert "No sigma is near" in comparing._why(far)
+
+
 def test_many_trials_are_enough_for_a_metric() -> None:
     few, many = (
         compare_trials(1.0, rows_of(n, n_unique=[1, 2] * (n // 2)), rows_of(1)[0])

@@ -425,10 +425,16 @@ def test_sigma_specifications(text: str, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "1:2", "1:2:0", "1:2:1", "0:1:3:log", "1:2:3:lin", "1:2:x", "1,,2", "1:nan:3"]
+    "text", ["", "a", "1:2", "1:2:0", "1:2:1", "1:2:3:lin", "1:2:x", "1,,2", "1:nan:3"]
 )
 def test_sigma_specifications_that_are_none(text: str) -> None:
     with pytest.raises(SelectionError, match="A:B:N"):
+        parse_sigmas(text)
+
+
+@pytest.mark.parametrize("text", ["0:1e-8:5:log", "1:-1:3:log"])
+def test_a_logarithmic_range_that_reaches_zero(text: str) -> None:
+    with pytest.raises(SelectionError, match=r"begins and ends above 0; begin at a small number"):
         parse_sigmas(text)
 
 

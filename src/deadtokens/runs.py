@@ -24,7 +24,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -104,19 +104,31 @@ class RunFolder(Shown):
                 if not manifest.exists():
                     cls._start(path, specification, centroid)
         held = cls.open(path)
+        held._refuse_another(specification, held.specification.keys() | specification.keys())
+        return held
+
+    @classmethod
+    def check(cls, path: Path, known: dict[str, Any]) -> None:
+        """Refuse a folder that holds another run, as far as is known before the work.
+
+        Raises:
+            SelectionError: As `create` does.
+            SourceError: The run that is there was changed.
+        """
+        if (path / "manifest.json").exists():
+            cls.open(path)._refuse_another(known, known)
+
+    def _refuse_another(self, specification: dict[str, Any], names: Iterable[str]) -> None:
         differing = sorted(
-            name
-            for name in held.specification.keys() | specification.keys()
-            if held.specification.get(name) != specification.get(name)
+            name for name in names if self.specification.get(name) != specification.get(name)
         )
         if differing:
             raise SelectionError(
                 f"this folder holds a run of another specification: {', '.join(differing)} "
                 f"{'differs' if len(differing) == 1 else 'differ'}",
-                where=path,
+                where=self.path,
                 remedy="choose another folder with -o, or repeat that run's options",
             )
-        return held
 
     @staticmethod
     def _start(path: Path, specification: dict[str, Any], centroid: Float64Array) -> None:

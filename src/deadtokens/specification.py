@@ -207,8 +207,13 @@ def parse_sigmas(text: str) -> list[float]:
         low, high, n = float(start), float(stop), int(count)
     except ValueError:
         raise wrong from None
+    if scale == ["log"] and not (low > 0 and high > 0):
+        raise SelectionError(
+            f"sigma {text!r}: a logarithmic range begins and ends above 0",
+            remedy="begin at a small number, as 1e-10; A:B:N, evenly spaced, may begin at 0",
+        )
     ends_valid = math.isfinite(low) and math.isfinite(high) and n >= 1 and (n > 1 or low == high)
-    if not ends_valid or scale not in ([], ["log"]) or (scale and not (low > 0 and high > 0)):
+    if not ends_valid or scale not in ([], ["log"]):
         raise wrong
     spaced = np.geomspace(low, high, n) if scale else np.linspace(low, high, n)
     return [low, *spaced[1:-1].tolist(), high][: max(n, 1)]

@@ -131,6 +131,7 @@ def study(
     """
     check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)
     check_folder(run)
+    RunFolder.check(run, {"seed": seed, "n_tokens": int(np.count_nonzero(rows))})
     check_spares([run / name for name in _SAFETENSORS], (*matrix.files, *read))
     tell = listener().message
     clock = _Clock(tell)

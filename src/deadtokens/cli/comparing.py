@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,11 +111,7 @@ def show(comparison: Comparison) -> None:
         display.sections_table(columns, {"": lines})
         display.line("")
     title = f"sigma {best.sigma:g}, {best.trials:,} trials"
-    if several:
-        title += (
-            ": the smallest joint statistic of all. Its p-values are not corrected for that choice"
-        )
-    display.line(title)
+    display.line(title + (f": {_why(best)}" if several else ""))
     show_sigma(best)
 
 
@@ -129,6 +126,16 @@ def show_sigma(best: SigmaComparison) -> None:
     display.sections_table(_COLUMNS, sections)
     for text in (_tally(best), *_joint(best), *_reach(best)):
         display.line(text)
+
+
+def _why(best: SigmaComparison) -> str:
+    """Why this sigma of several is shown."""
+    if math.isinf(best.separation):
+        return (
+            "the one at which fewest metrics deviate. No sigma is near: the joint statistic is as "
+            "large as it can be at every one"
+        )
+    return "the smallest joint statistic of all. Its p-values are not corrected for that choice"
 
 
 def _sigma_line(at: SigmaComparison) -> list[str]:
@@ -208,6 +215,12 @@ def _reach(at: SigmaComparison) -> list[str]:
             f"No single metric can be rejected with so few: that takes {at.trials_to_reject:,} "
             "trials."
         )
+        furthest = next((m for m in at.deviating() if m.verdict == "mild"), None)
+        if furthest is not None:
+            lines.append(
+                f'So "mild" is the most that can be said here, also of {furthest.metric}, which '
+                f"lies {abs(furthest.z_score or 0.0):.3g} standard deviations off."
+            )
     return lines
 
 
