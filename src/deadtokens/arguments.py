@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SelectionError
 from deadtokens.formats import Float64Array, Intermediate
+
+# What those functions take by name themselves.
+_SHARED = ("format", "epsilon", "touching", "workers", "trials", "sigmas", "n_tokens", "run")
 
 
 def checked_centroid(centroid: npt.ArrayLike, intermediate: Intermediate) -> Float64Array:
@@ -64,3 +70,18 @@ def _real(values: npt.ArrayLike, name: str) -> Float64Array:
         raise SelectionError(
             f"not real numbers ({error})", where=name, remedy="give floating-point numbers"
         ) from None
+
+
+def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse keyword arguments that a function hands on to another and that this has not.
+
+    Raises:
+        SelectionError: A name that is not known.
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, (*known, *_SHARED), 1)
+            raise SelectionError(
+                f"{function} has no argument {name!r}",
+                remedy=f"did you mean {near[0]}=?" if near else f"it has {', '.join(known)}",
+            )

@@ -16,7 +16,7 @@ from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array, UInt64
 from deadtokens.rows import MadeRows, RowChoice, RowCodes
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball
-from deadtokens.sources import Matrix
+from deadtokens.sources import Matrix, MatrixLike, as_matrix
 
 _BLOCK_ROWS = 4096
 _BLOCK_NUMBERS = 1 << 21  # which threads hold each where rows have to be made
@@ -94,14 +94,19 @@ class Census(Shown):
         return self.groups >= 0
 
 
-def census(matrix: Matrix) -> Census:
+def census(matrix: MatrixLike) -> Census:
     """Find the groups of equal rows over every row of a matrix (docs/method.md, section 2).
 
     Quantised rows are equal when the numbers they stand for are.
 
     Args:
-        matrix: V x d; hashed in blocks on all cores, O(V d), never copied as a whole.
+        matrix: V x d, or whatever `open_matrix` takes; hashed in blocks on all cores, O(V d),
+            never copied as a whole.
+
+    Raises:
+        SourceError: It cannot be opened.
     """
+    matrix = as_matrix(matrix, "matrix")
     layout = matrix.format.sign_bit, matrix.format.max_ordinal
     if matrix.quantised is None or not matrix.quantised.self_contained:
         return _grouped(first_equal_rows(matrix.codes, *layout))
@@ -229,20 +234,22 @@ def _multipliers(n: int) -> UInt64Array:
     return np.asarray(generator.integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1))
 
 
-def snowball_of(matrix: Matrix, rows: npt.NDArray[np.integer] | BoolArray) -> Snowball:
+def snowball_of(matrix: MatrixLike, rows: npt.NDArray[np.integer] | BoolArray) -> Snowball:
     """The snowball that chosen rows of a matrix make.
 
     The rows' effective format decides the lattice: float32 storage of bfloat16 (or float16)
     numbers is taken as that. Quantised numbers lie on none and stay as they are.
 
     Args:
-        matrix: The matrix.
+        matrix: The matrix, or whatever `open_matrix` takes.
         rows: Row numbers, or a boolean mask over all rows. Vectors are ordered by first row.
 
     Raises:
+        SourceError: The matrix cannot be opened.
         SelectionError: The mask has another length, rows are out of range or repeated, or one is
             not finite.
     """
+    matrix = as_matrix(matrix, "matrix")
     chosen = _row_numbers(rows, matrix.n_rows)
     codes = matrix.codes[chosen if chosen.size < matrix.n_rows else slice(None)]
     first = first_equal_rows(codes, matrix.format.sign_bit, matrix.format.max_ordinal)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deadtokens.census import NOT_FINITE, Census
+from deadtokens.census import NOT_FINITE, Census, census
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.orderings import Ordering, mean_of, on_its_lattice, orderings, sketches
 from deadtokens.showing import Shown
-from deadtokens.sources import Matrix
+from deadtokens.sources import Matrix, MatrixLike, as_matrix
 from deadtokens.spots import WIDTH, dense_spots, random_signs
 from deadtokens.voids import (
     MIN_ROWS,
@@ -101,17 +101,24 @@ class ClusterSearch(Shown):
         return f"{self.void.words} (start: {self.origin})"
 
 
-def find_cluster(matrix: Matrix, found: Census, *, workers: int | None = None) -> ClusterSearch:
+def find_cluster(
+    matrix: MatrixLike, found: Census | None = None, *, workers: int | None = None
+) -> ClusterSearch:
     """Find the dead cluster of a matrix, with the void that sets it apart.
 
     As in docs/method.md, section 16. A matrix without one is no error: `ClusterSearch.reason` says
     what it lacks.
 
     Args:
-        matrix: V x d.
-        found: Its census.
+        matrix: V x d, or whatever `open_matrix` takes.
+        found: Its census, where it is known already.
         workers: Threads; all cores by default. The result does not depend on it.
+
+    Raises:
+        SourceError: The matrix cannot be opened.
     """
+    matrix = as_matrix(matrix, "matrix")
+    found = census(matrix) if found is None else found
     finite = found.first != NOT_FINITE
     matrix = on_its_lattice(matrix, workers)
     cuts = _settle(matrix, finite, _black_hole(matrix, found), workers)

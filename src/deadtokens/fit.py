@@ -21,8 +21,10 @@ from deadtokens.kernels.types import BoolArray
 from deadtokens.likelihood import Likelihood
 from deadtokens.listening import watched
 from deadtokens.occupied import OccupiedCells, occupied_cells
+from deadtokens.selection import told_of
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
+from deadtokens.sources import MatrixLike
 
 CONFIDENCE = 0.95
 _DROP = float(stats.chi2.ppf(CONFIDENCE, 1)) / 2  # 1.92
@@ -121,13 +123,17 @@ class Fit(Shown):
 
 
 def fit(
-    snowball: Snowball, *, varying_only: bool = False, intermediate: Intermediate = "float32"
+    snowball: Snowball | MatrixLike,
+    *,
+    varying_only: bool = False,
+    intermediate: Intermediate = "float32",
 ) -> Fit:
     """Estimate the width of the noise and its centre.
 
     Args:
         snowball: Two rows or more, *all* those of a cluster: rows chosen because they coincide
-            have too little noise.
+            have too little noise. Or whatever `open_matrix` takes, for the rows that are measured
+            by default.
         varying_only: Say that dimensions that do not vary are missing from the snowball.
         intermediate: "float32" if values were rounded to float32 on the way to the format.
 
@@ -135,6 +141,8 @@ def fit(
         SelectionError: Nothing to estimate from, ``varying_only`` is wrong, or the numbers are
             quantised.
     """
+    snowball, left_out = told_of(snowball, "snowball")
+    varying_only = varying_only or left_out
     check_lattice(snowball.quantised, "sigma")
     cells = occupied_cells(snowball)
     likelihood = Likelihood(cells, snowball.format, intermediate, varying_only=varying_only)

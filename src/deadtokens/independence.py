@@ -34,8 +34,10 @@ from deadtokens.montecarlo import (
 )
 from deadtokens.occupied import OccupiedCells, occupied_cells
 from deadtokens.sampling import stream_key
+from deadtokens.selection import as_snowball
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
+from deadtokens.sources import MatrixLike
 
 # The features, fixed beforehand: those counted of equal rows, then the correlations.
 FEATURES = (*kernels.COUNTS, "squared_correlations")
@@ -119,7 +121,7 @@ class Independence(Shown):
 
 
 def independence(
-    snowball: Snowball,
+    snowball: Snowball | MatrixLike,
     *,
     permutations: int | None = None,
     seed: int = 42,
@@ -128,7 +130,8 @@ def independence(
     """Test whether the dimensions of a cluster's rows are independent.
 
     Args:
-        snowball: Rows; only dimensions that vary are looked at.
+        snowball: Rows, of which only dimensions that vary are looked at; or whatever `open_matrix`
+            takes, for the rows that are measured by default.
         permutations: How often to deal the cells anew; by default 9,999, fewer for many rows and
             dimensions (`default_permutations`).
         seed: Below 2^64.
@@ -137,6 +140,7 @@ def independence(
     Raises:
         SelectionError: No permutations, a seed out of range, or the numbers are quantised.
     """
+    snowball = as_snowball(snowball, "snowball")
     check_lattice(snowball.quantised, "independence")
     if permutations is not None and permutations < 1:
         raise SelectionError(f"{permutations} permutations", remedy="give at least one")

@@ -20,7 +20,7 @@ from deadtokens.near import look_around
 from deadtokens.row_facts import composition as composition
 from deadtokens.row_facts import row_norms
 from deadtokens.showing import Shown
-from deadtokens.sources import Matrix
+from deadtokens.sources import Matrix, MatrixLike, as_matrix
 from deadtokens.tokens import LABELS, Labels, label_rows
 
 MatrixName: TypeAlias = Literal["input", "output", "both", "only"]
@@ -66,19 +66,19 @@ class Inventory(Shown):
 
 
 def take_inventory(
-    matrix: Matrix, *, labels: Labels | None = None, workers: int | None = None
+    matrix: MatrixLike, *, labels: Labels | None = None, workers: int | None = None
 ) -> Inventory:
     """Find the dead rows of a matrix and label all rows by the matrix's tokenizer.
 
     Args:
-        matrix: The matrix.
+        matrix: The matrix, or whatever `open_matrix` takes.
         labels: Of its rows, where they are known already.
         workers: Threads; all cores by default.
 
     Raises:
-        SourceError: The tokenizer cannot be read.
+        SourceError: The matrix or the tokenizer cannot be read.
     """
-    matrix = _beside_the_other(matrix)
+    matrix = _beside_the_other(as_matrix(matrix, "matrix"))
     with ThreadPoolExecutor(1) as beside:
         # Most of labelling is done outside the interpreter's lock.
         labelling = None if labels else beside.submit(_labels_of, matrix)

@@ -24,7 +24,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -104,29 +104,19 @@ class RunFolder(Shown):
                 if not manifest.exists():
                     cls._start(path, specification, centroid)
         held = cls.open(path)
-        held._refuse_another(specification, held.specification.keys() | specification.keys())
+        cls.check(path, dict.fromkeys(held.specification) | specification)
         return held
 
     @classmethod
     def check(cls, path: Path, known: dict[str, Any]) -> None:
-        """Refuse a folder that holds another run, as far as is known before the work.
-
-        Raises:
-            SelectionError: As `create` does.
-            SourceError: The run that is there was changed.
-        """
-        if (path / "manifest.json").exists():
-            cls.open(path)._refuse_another(known, known)
-
-    def _refuse_another(self, specification: dict[str, Any], names: Iterable[str]) -> None:
-        differing = sorted(
-            name for name in names if self.specification.get(name) != specification.get(name)
-        )
+        """Refuse a folder that holds another run, as far as its specification is known."""
+        held = cls.open(path).specification if (path / "manifest.json").exists() else known
+        differing = sorted(name for name in known if held.get(name) != known[name])
         if differing:
             raise SelectionError(
                 f"this folder holds a run of another specification: {', '.join(differing)} "
                 f"{'differs' if len(differing) == 1 else 'differ'}",
-                where=self.path,
+                where=path,
                 remedy="choose another folder with -o, or repeat that run's options",
             )
 
@@ -205,16 +195,13 @@ class RunFolder(Shown):
             OutputError: Another process holds it, or the file system has none.
         """
         with locked(self.path, "this run"):
-            self._sweep_up()
+            # What processes that were killed left behind.
+            for path in (self.path / "parts").glob("incoming-*"):
+                shutil.rmtree(path, ignore_errors=True)
+            # A process without the lock may be writing too: a report, say.
+            for folder in (self.path, *self.path.glob("*/")):
+                remove_abandoned(folder)
             yield
-
-    def _sweep_up(self) -> None:
-        """Remove what processes that were killed left behind."""
-        for path in (self.path / "parts").glob("incoming-*"):
-            shutil.rmtree(path, ignore_errors=True)
-        # A process without the lock may be writing too: a report, say.
-        for folder in (self.path, *self.path.glob("*/")):
-            remove_abandoned(folder)
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:

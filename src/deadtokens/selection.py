@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deadtokens.census import census
+from deadtokens.census import census, snowball_of
 from deadtokens.cluster import find_cluster
 from deadtokens.errors import SelectionError
 from deadtokens.kernels.types import BoolArray
-from deadtokens.sources import Matrix
+from deadtokens.snowball import Snowball
+from deadtokens.sources import Matrix, MatrixLike, as_matrix
 
 _WORDS = {
     "cluster": "the dead cluster",
@@ -80,3 +81,28 @@ def rows_to_measure(
             remedy="use --rows all, or name rows with --mask",
         )
     return Selection(found.mask, "duplicates", reason)
+
+
+def as_snowball(source: Snowball | MatrixLike, argument: str) -> Snowball:
+    """A snowball, or that of the rows which are measured by default of whatever holds a matrix.
+
+    Args:
+        source: A snowball, or as for `deadtokens.sources.as_matrix`.
+        argument: What the caller's function calls it, for errors.
+
+    Raises:
+        SourceError: It is none of these, or cannot be opened.
+        SelectionError: There are no such rows.
+    """
+    return told_of(source, argument)[0]
+
+
+def told_of(source: Snowball | MatrixLike, argument: str) -> tuple[Snowball, bool]:
+    """As `as_snowball`, and whether the source leaves out dimensions in which its rows agree."""
+    if isinstance(source, Snowball):
+        return source, False
+    matrix = as_matrix(source, argument)
+    held = getattr(source, "snowball", None)
+    if not isinstance(held, Snowball):
+        held = snowball_of(matrix, rows_to_measure(matrix).rows)
+    return held, matrix.varying_only

@@ -18,8 +18,10 @@ from deadtokens.distances import Distances, DistanceSummary, SpanningTree
 from deadtokens.errors import SelectionError
 from deadtokens.extent import NO_EXTENT, Extent
 from deadtokens.geometry import Geometry, touching_distance
+from deadtokens.selection import as_snowball
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, no_lattice
+from deadtokens.sources import MatrixLike
 
 EXACT_LIMIT = 20_000
 
@@ -117,7 +119,7 @@ class Measurement(Shown):
 
 
 def measure(
-    snowball: Snowball,
+    snowball: Snowball | MatrixLike,
     epsilon: float | None = None,
     touching: float | None = None,
     *,
@@ -129,7 +131,8 @@ def measure(
     Quantised numbers have no ULP: distances in ULPs are blank.
 
     Args:
-        snowball: At least one vector, unless ``epsilon`` is given.
+        snowball: At least one vector, unless ``epsilon`` is given; or whatever `open_matrix` takes,
+            for the rows that are measured by default.
         epsilon: The length in which distances are quoted; by default the ULP of the largest value
             in the dimension of largest range. Of quantised numbers, the smallest difference of two
             values in that dimension.
@@ -140,6 +143,7 @@ def measure(
     Raises:
         SelectionError: No vectors and no epsilon, or a length that is not a positive number.
     """
+    snowball = as_snowball(snowball, "snowball")
     geometry = Geometry(snowball)
     origin = "given"
     if epsilon is None:

@@ -41,15 +41,23 @@ from deadtokens.montecarlo import spread_words
 from deadtokens.pictures import write_figures
 from deadtokens.report.rendering import write_report
 from deadtokens.runs import RunFolder
+from deadtokens.selection import rows_to_measure
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
-from deadtokens.sources import Matrix
+from deadtokens.sources import Matrix, MatrixLike, as_matrix
 from deadtokens.specification import Sweep, plan, trial_counts
 from deadtokens.statistics import Measurement, measure
 from deadtokens.sweep import finish, simulate
 from deadtokens.theory import Expectation, theory
 from deadtokens.verdict import Verdict, judge
-from deadtokens.writing import Written, check_folder, check_spares, make_folder, write_facts
+from deadtokens.writing import (
+    Written,
+    as_folder,
+    check_folder,
+    check_spares,
+    make_folder,
+    write_facts,
+)
 
 _MANY_CELLS = 1_000_000  # permuted some thousand times
 _THEORY_POINTS = 41
@@ -98,9 +106,9 @@ class Study(Shown):
 
 
 def study(
-    matrix: Matrix,
-    rows: BoolArray,
-    run: Path,
+    matrix: MatrixLike,
+    rows: BoolArray | None,
+    run: str | Path,
     *,
     selection: str = "a mask",
     command: str = "",
@@ -113,10 +121,10 @@ def study(
     """Study a cluster, into a run folder; the same call resumes one that was stopped.
 
     Args:
-        matrix: Where the rows are.
-        rows: (V,) bool: the cluster's.
+        matrix: Where the rows are: a matrix, or whatever `open_matrix` takes.
+        rows: (V,) bool: the cluster's; None for those that are measured by default.
         run: The run folder.
-        selection: How the rows were chosen, in words.
+        selection: How the rows were chosen, in words; known where that is left to the function.
         command: The command that does this again, for the report.
         varying_only: As for `fit`; the matrix may say so too.
         trials: Of each sigma; by default as for `trial_counts`.
@@ -129,7 +137,11 @@ def study(
             folder holds another run.
         OutputError: The folder cannot be written.
     """
+    matrix, run = as_matrix(matrix, "matrix"), as_folder(run, "run")
     check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)
+    if rows is None:
+        chosen = rows_to_measure(matrix, workers=workers)
+        rows, selection = chosen.rows, chosen.name
     check_folder(run)
     RunFolder.check(run, {"seed": seed, "n_tokens": int(np.count_nonzero(rows))})
     check_spares([run / name for name in _SAFETENSORS], (*matrix.files, *read))

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from deadtokens.arguments import check_names
 from deadtokens.centres import Centre, Centred, Terms, as_centre, settle
 from deadtokens.device.choice import DeviceName, choose_device, pick, take_the_cpu
 from deadtokens.errors import DeviceError, SelectionError
@@ -38,6 +39,7 @@ from deadtokens.summaries import (
     write_trials,
 )
 from deadtokens.trials import Simulator
+from deadtokens.writing import as_folder
 
 _PART_SECONDS = 5.0
 _PART_TRIALS = 16_384  # at most
@@ -298,6 +300,7 @@ def sweep(
     """
     if run is None:
         raise SelectionError("no run folder", remedy="name one: run=FOLDER")
+    check_names("sweep", options, _OF_A_PLAN)
     given = Terms(format=format, n_tokens=n_tokens, epsilon=epsilon, touching=touching)
     planned, said = plan_around(as_centre(centroid), sigmas, given, like, **options)
     if said:
@@ -307,7 +310,7 @@ def sweep(
         choose_device(device)  # before anything is written
     elif workers is not None:
         raise SelectionError("both workers and a scheduler", remedy="give one of them")
-    folder = RunFolder.create(Path(run), planned.specification(), planned.centroid)
+    folder = RunFolder.create(as_folder(run, "run"), planned.specification(), planned.centroid)
     with folder.locked(), connected(scheduler) as cluster:
         missing = folder.missing_of_each(counts).values()
         with listener().work("trials", sum(map(_trials, missing))) as report:
@@ -321,6 +324,10 @@ def sweep(
                 report=report,
             )
         return finish(planned, folder)
+
+
+# Keyword arguments of `plan` that `sweep` hands on.
+_OF_A_PLAN = ("seed", "noise", "intermediate", "sampler")
 
 
 def plan_around(

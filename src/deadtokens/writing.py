@@ -151,6 +151,21 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def as_folder(path: str | Path, argument: str) -> Path:
+    """A folder as a caller names it.
+
+    Raises:
+        OutputError: It is no path.
+    """
+    if not isinstance(path, (str, Path)):
+        raise OutputError(
+            f"a value of type {type(path).__name__} is no folder",
+            where=argument,
+            remedy="give a path",
+        )
+    return Path(path)
+
+
 def check_folder(path: Path) -> None:
     """Refuse a folder for results that could not be made, before any work and without making it.
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.sources.builtin import BUILTINS, PREFIX, open_builtin
 from deadtokens.sources.candidates import Candidate
 from deadtokens.sources.choose import Choice
+from deadtokens.sources.given import (
+    MatrixLike,
+    check_kind,
+    given_array,
+    given_tensors,
+    known_matrix,
+    stored_array,
+)
 from deadtokens.sources.hub import open_hub
 from deadtokens.sources.local import open_local
 from deadtokens.sources.matrix import (
@@ -35,9 +41,11 @@ __all__ = [
     "Candidate",
     "Inspection",
     "Matrix",
+    "MatrixLike",
     "Model",
     "Quantised",
     "TokenizerSource",
+    "as_matrix",
     "inspect",
     "like_with_like",
     "open_matrix",
@@ -83,8 +91,25 @@ def open_model(source: str | Path, *, format: str | None = None) -> Model:  # no
     return replace(model, tensors=with_format(model.tensors, format))
 
 
+def as_matrix(source: MatrixLike, argument: str) -> Matrix:
+    """The matrix of whatever a caller has in hand: as for `open_matrix`, or known already.
+
+    Args:
+        source: A source, a matrix, or a result that knows its own.
+        argument: What the caller's function calls it, for errors.
+
+    Raises:
+        SourceError: It is none of these, or cannot be opened.
+    """
+    known = known_matrix(source)
+    if known is not None:
+        return known
+    check_kind(source, argument)
+    return open_matrix(source)
+
+
 def open_matrix(
-    source: str | Path | npt.NDArray[Any],
+    source: MatrixLike,
     tensor: str | None = None,
     *,
     format: str | None = None,  # noqa: A002
@@ -97,7 +122,8 @@ def open_matrix(
     Args:
         source: A .safetensors, .gguf, .bin, .pt, .pth, .npy or .npz file, a folder or
             ``*.index.json`` of shards, ``hf:owner/name`` and then ``@revision``, ``:FILE`` or both,
-            ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``, or an array of V rows by d columns.
+            ``builtin:qwen3-4b`` or ``builtin:whisper-tiny.en``; V rows by d columns as an array or
+            a torch tensor; or a state dict of such.
         tensor: The tensor's name; the output matrix by default, or the input one if tied.
         format: The format whose bits integers hold: ``"bfloat16"`` or ``"float16"`` of 16 bits,
             a float8 one of 8.
@@ -107,14 +133,18 @@ def open_matrix(
         SourceError: There is no such source, it is damaged or of an unsupported kind, or it does
             not say which tensor to take.
     """
-    if isinstance(source, np.ndarray):
-        held = StoredTensor(
-            "array", Path("array"), str(source.dtype), source.shape, source.nbytes, lambda: source
-        )
+    check_kind(source, "source")
+    array = given_array(source)
+    if array is not None:
+        held = stored_array("array", array)
         if format is not None:
             held = with_format({"array": held}, format)["array"]
         codes, fmt, _ = matrix_codes(held)
         return Matrix(codes, fmt, "array", "array", "given as an array")
+    if not isinstance(source, (str, Path)):
+        tensors = given_tensors(source) or {}
+        tensors = tensors if format is None else with_format(tensors, format)
+        return Model("state dict", tensors).matrix(tensor)
     if str(source).startswith(PREFIX):
         matrix = open_builtin(str(source))
         if tensor not in (None, matrix.tensor):

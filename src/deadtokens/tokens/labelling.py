@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SourceError
-from deadtokens.sources import Matrix, TokenizerSource
+from deadtokens.sources import MatrixLike, TokenizerSource, as_matrix
 from deadtokens.tokens.fitting import RowTokens, fit_rows
 from deadtokens.tokens.labels import LABELS, Labels
 from deadtokens.tokens.reach import Reach, tokens_reached
@@ -26,7 +26,7 @@ _PADDING, _RESERVED, _BYTE, _PARTIAL, _UNREACHABLE, _ORDINARY, _UNKNOWN = map(
 )
 
 
-def label_rows(matrix: Matrix, tokenizer: TokenizerSource | str | None = None) -> Labels | None:
+def label_rows(matrix: MatrixLike, tokenizer: TokenizerSource | str | None = None) -> Labels | None:
     """Label the rows of a matrix by what its tokenizer says of their tokens.
 
     Row i is token i, or ``matrix.token_ids[i]``. A row has one label, by the first rule that holds:
@@ -54,7 +54,8 @@ def label_rows(matrix: Matrix, tokenizer: TokenizerSource | str | None = None) -
     (C0, say, or F5) are not reachable.
 
     Args:
-        matrix: Its token_ids and, unless another is given, its tokenizer are used.
+        matrix: The matrix, or whatever `open_matrix` takes. Its token_ids and, unless another is
+            given, its tokenizer are used.
         tokenizer: A tokenizer.json or a folder that holds one, a .gguf file, or GGUF metadata.
 
     Returns:
@@ -63,6 +64,7 @@ def label_rows(matrix: Matrix, tokenizer: TokenizerSource | str | None = None) -
     Raises:
         SourceError: The tokenizer cannot be read.
     """
+    matrix = as_matrix(matrix, "matrix")
     source = matrix.tokenizer if tokenizer is None else tokenizer
     vocabulary = None if source is None else open_vocabulary(source, matrix.source)
     if vocabulary is None:

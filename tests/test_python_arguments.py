@@ -1,0 +1,121 @@
+"""Functions take what people have in hand, and say which argument is wrong where they cannot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from containers import write_tensors
+from planted import planted
+
+import deadtokens as dt
+from deadtokens.errors import DeadtokensError
+from deadtokens.sources.given import given_array
+
+VALUES, DEAD = planted(3, 400, 32, 24, 1e-6)
+ROWS = VALUES.astype(np.float16)
+HEAD = "lm_head.weight"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_tensors(tmp_path / "m.safetensors", {HEAD: ROWS})
+
+
+FORMS: dict[str, Callable[[Path], Any]] = {
+    "a path": lambda path: path,
+    "a str": str,
+    "an array": lambda _: ROWS,
+    "a state dict": lambda _: {HEAD: ROWS, "model.norm.weight": np.ones(32, np.float16)},
+    "a module": lambda _: SimpleNamespace(state_dict=lambda: {HEAD: ROWS}),
+    "a matrix": dt.open_matrix,
+    "a result": dt.take_inventory,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same(path: Path, form: str) -> None:
+    given = FORMS[form](path)
+    dead = DEAD.tolist()
+    assert dt.census(given).groups.tolist() == dt.census(dt.open_matrix(path)).groups.tolist()
+    assert np.flatnonzero(dt.find_cluster(given).rows).tolist() == dead
+    assert np.flatnonzero(dt.take_inventory(given).dead.rows).tolist() == dead
+    assert dt.snowball_of(given, DEAD).n_tokens == DEAD.size
+    expected = dt.snowball_of(dt.open_matrix(path), DEAD)
+    assert dt.measure(given).row == dt.measure(expected).row
+    assert dt.fit(given).sigma == dt.fit(expected).sigma
+    one, other = (dt.independence(x, permutations=99) for x in (given, expected))
+    assert one.features == other.features
+    assert dt.diff(given, path, label=False).identical == 400
+    assert dt.label_rows(given) is None
+
+
+def test_of_a_built_in_it_is_known_that_dimensions_were_left_out() -> None:
+    assert dt.fit("builtin:qwen3-4b").sigma == pytest.approx(2.315e-6, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float8_e4m3fn"])
+def test_torch_tensors_are_taken_as_they_are_stored(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(VALUES.astype(np.float32)).to(getattr(torch, dtype))
+    array = given_array(tensor)
+    assert array is not None
+    assert array.dtype == np.dtype(getattr(ml_dtypes, dtype, dtype))
+    assert np.shares_memory(array.view(np.uint8), np.asarray(tensor.view(torch.uint8)))
+    matrix = dt.open_matrix({HEAD: tensor})
+    assert matrix.format.name == dtype
+    assert np.array_equal(matrix.values(), tensor.to(torch.float32).numpy())
+
+
+def study_of(source: object, folder: object = "x") -> None:
+    dt.study(source, None, folder)  # type: ignore[arg-type]
+
+
+WRONG: list[tuple[Callable[[], object], str]] = [
+    (lambda: dt.census(3), "^matrix: a value of type int is no model; give a path"),
+    (lambda: dt.take_inventory([[1.0, 2.0]]), "^matrix: a value of type list is no model"),
+    (lambda: dt.label_rows(None), "^matrix: a value of type NoneType is no model"),
+    (lambda: dt.snowball_of(object(), [1]), "^matrix: a value of type object is no model"),  # type: ignore[arg-type]
+    (lambda: dt.measure(3.5), "^snowball: a value of type float is no model"),
+    (lambda: dt.fit(()), "^snowball: a value of type tuple is no model"),
+    (lambda: dt.diff(ROWS, 3), "^b: a value of type int is no model"),
+    (lambda: dt.diff(3, ROWS), "^a: a value of type int is no model"),
+    (lambda: dt.open_matrix(3), "^source: a value of type int is no model"),
+    (lambda: dt.open_matrix({}), "state dict"),
+    (lambda: study_of(3), "^matrix: a value of type int is no model"),
+    (lambda: study_of(ROWS, 3), "^run: a value of type int is no folder; give a path"),
+    (
+        lambda: dt.sweep(VALUES[0], 1e-3, 10, 2, "run", formt="float16"),
+        "sweep has no argument 'formt'; did you mean format=",
+    ),
+    (lambda: dt.sweep(VALUES[0], 1e-3, 10, 2, 7), "^run: a value of type int is no folder"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_wrong_arguments_are_named(
+    call: Callable[[], object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DeadtokensError, match=message):
+        call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_takes_a_source_and_a_folder_by_name(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["deadtokens.study"]
+    monkeypatch.setattr(module, "_THEORY_POINTS", 3)
+    monkeypatch.setattr(module, "write_figures", lambda *_: [])
+    monkeypatch.setattr(module, "write_report", lambda path, _: path.write_text("a page"))
+    found = dt.study(str(path), None, str(tmp_path / "run"), trials=3)
+    assert found.snowball.n_tokens == DEAD.size
+    assert found.report == tmp_path / "run" / "report.html"
+    assert dt.measure(found).row == dt.measure(found.snowball).row
