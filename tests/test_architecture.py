@@ -78,6 +78,7 @@ ORDER = [
     "pictures",
     "exports",
     "census_files",
+    "survey_lines",
     "survey",
     "report",
     "study",
@@ -155,3 +156,17 @@ def test_exported_names_are_there_whatever_is_loaded_first() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         dt.nothing  # noqa: B018
+
+
+def test_commands_that_draw_nothing_load_nothing_that_draws() -> None:
+    code = (
+        "import contextlib, io, sys\n"
+        "from deadtokens.cli import run\n"
+        "for name in ('inspect', 'census', 'measure'):\n"
+        "    sys.argv = ['deadtokens', name, 'builtin:qwen3-4b']\n"
+        "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "        run()\n"
+        "print([name for name in ('matplotlib', 'vl_convert', 'jinja2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

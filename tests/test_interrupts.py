@@ -19,7 +19,8 @@ import pytest
 import deadtokens as dt
 from deadtokens import scheduler
 from deadtokens.interrupts import held_back, noticed
-from deadtokens.survey import Surveyed, survey
+from deadtokens.survey import survey
+from deadtokens.survey_lines import Surveyed
 
 LOCK = threading.Lock()
 

@@ -23,7 +23,8 @@ from program import Program
 from deadtokens import __version__, inventory
 from deadtokens.errors import ClusterError
 from deadtokens.scheduler import Cluster
-from deadtokens.survey import COLUMN_TITLES, Surveyed, cells, survey, write_survey
+from deadtokens.survey import survey
+from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells, write_survey
 
 module = import_module("deadtokens.survey")  # the package's attribute is the function
 
@@ -237,10 +238,10 @@ def test_interrupted(
 
 def test_a_worker_of_another_version_takes_nothing(sources: list[str]) -> None:
     with pytest.raises(ClusterError, match=f"a worker has deadtokens {__version__}, the client 0"):
-        module._take_on_worker("0", sources[2], sources[2], frozenset())
-    state, line = module._take_on_worker(__version__, "here", sources[2], frozenset())
+        module._take_on_worker("0", sources[2], sources[2], frozenset(), None)
+    state, line = module._take_on_worker(__version__, "here", sources[2], frozenset(), None)
     assert (line.source, line.dead) == ("here", 21)
-    assert module._take_on_worker(__version__, "here", sources[2], {state}) == (state, None)
+    assert module._take_on_worker(__version__, "here", sources[2], {state}, None) == (state, None)
 
 
 def test_a_source_that_workers_die_of_is_a_line(sources: list[str]) -> None:

@@ -23,7 +23,8 @@ from deadtokens.report.census_findings import gather_census
 from deadtokens.report.census_page import census_page
 from deadtokens.report.survey_page import survey_page
 from deadtokens.sources import like_with_like, open_matrix, open_model, roles_compared
-from deadtokens.survey import survey, write_survey
+from deadtokens.survey import survey
+from deadtokens.survey_lines import write_survey
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 V, D = 272, 48

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from deadtokens.sources import Matrix, Model, inspect, open_matrix, open_model
     from deadtokens.statistics import Measurement, measure
     from deadtokens.study import Study, study
-    from deadtokens.survey import Surveyed, survey
+    from deadtokens.survey import survey
+    from deadtokens.survey_lines import Surveyed
     from deadtokens.sweep import sweep
     from deadtokens.theory import Expectation, theory
     from deadtokens.tokens import Labels, label_rows
@@ -83,7 +84,7 @@ _MODULES = {
     "MeasuredTrials": "saved_trials",
     "SavedTrials": "saved_trials",
     "open_trials": "saved_trials",
-    "Surveyed": "survey",
+    "Surveyed": "survey_lines",
     "Model": "sources",
     "diff": "diff",
     "find_cluster": "cluster",

@@ -52,7 +52,7 @@ from deadtokens.sources import Matrix, Model
 from deadtokens.statistics import Measurement
 from deadtokens.study import Study
 from deadtokens.summaries import SigmaTotals
-from deadtokens.survey import COLUMN_TITLES, Surveyed, cells
+from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells
 from deadtokens.theory import Expectation
 from deadtokens.tokens import Labels
 from deadtokens.verdict import Verdict

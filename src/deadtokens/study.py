@@ -44,7 +44,7 @@ from deadtokens.runs import RunFolder
 from deadtokens.selection import rows_to_measure
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
-from deadtokens.sources import Matrix, MatrixLike, as_matrix
+from deadtokens.sources import Matrix, MatrixLike, TokenizerSource, as_matrix
 from deadtokens.specification import Sweep, plan, trial_counts
 from deadtokens.statistics import Measurement, measure
 from deadtokens.sweep import finish, simulate
@@ -110,6 +110,7 @@ def study(
     rows: BoolArray | None,
     run: str | Path,
     *,
+    tokenizer: TokenizerSource | str | None = None,
     selection: str = "a mask",
     command: str = "",
     varying_only: bool = False,
@@ -124,6 +125,7 @@ def study(
         matrix: Where the rows are: a matrix, or whatever `open_matrix` takes.
         rows: (V,) bool: the cluster's; None for those that are measured by default.
         run: The run folder.
+        tokenizer: Of the rows, where the source brings none, or another one.
         selection: How the rows were chosen, in words; known where that is left to the function.
         command: The command that does this again, for the report.
         varying_only: As for `fit`; the matrix may say so too.
@@ -137,7 +139,8 @@ def study(
             folder holds another run.
         OutputError: The folder cannot be written.
     """
-    matrix, run = as_matrix(matrix, "matrix"), as_folder(run, "run")
+    matrix = as_matrix(matrix, "matrix").with_tokenizer(tokenizer)
+    run = as_folder(run, "run")
     check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)
     if rows is None:
         chosen = rows_to_measure(matrix, workers=workers)

@@ -14,145 +14,32 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from deadtokens import __version__
-from deadtokens.errors import ClusterError, DeadtokensError, plain, shortened
+from deadtokens.errors import ClusterError, DeadtokensError, shortened
 from deadtokens.files import StoredTensor
 from deadtokens.interrupts import held_back
 from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
 from deadtokens.listening import watched
 from deadtokens.scheduler import Cluster, Job
-from deadtokens.showing import Shown, ShownList
+from deadtokens.showing import ShownList
 from deadtokens.sources import PREFIX, Model, open_matrix, open_model
-from deadtokens.writing import Written, make_folder, replacing, spreadsheet_safe, write_csv
+from deadtokens.survey_lines import Surveyed
+from deadtokens.writing import make_folder, replacing
 
 _MEMORY = 4 << 30  # bytes that sources which have to be loaded may take at a time
 _GROUPS_LISTED = 20
 _POLL_SECONDS = 0.2  # between looks at whether Ctrl-C was pressed
 
 
-@dataclass(frozen=True)
-class Surveyed(Shown):
-    """A line of a survey.
-
-    Attributes:
-        source: As it was named.
-        error: Why there is nothing else; empty if all went well.
-        tensor: The matrix's name.
-        vocabulary: V, its rows.
-        dimensions: d, its columns.
-        format: Its storage format, or quantisation.
-        tied: Whether input and output are one matrix; None where the source does not say.
-        distinct: Distinct vectors.
-        black_holes: Vectors that two or more rows share.
-        populations: Rows of the largest black holes.
-        cluster: Rows of the dead cluster; None if no void sets one apart.
-        dead: Rows that count as dead; None where it is undecided whether there are any.
-        dead_input: Rows dead in the input matrix, where it is another one.
-        dead_named: Special, reserved and added tokens among the dead; None without a tokenizer.
-        named: Special, reserved and added tokens in all.
-        unreachable: Tokens that the tokenizer cannot produce.
-        padding: Rows beyond the tokenizer.
-        seconds: What it took.
-        warnings: Where the evidence for its matrices conflicts or is thin, a sentence each.
-    """
-
-    source: str
-    error: str = ""
-    tensor: str = ""
-    vocabulary: int | None = None
-    dimensions: int | None = None
-    format: str = ""
-    tied: bool | None = None
-    distinct: int | None = None
-    black_holes: int | None = None
-    populations: tuple[int, ...] = ()
-    cluster: int | None = None
-    dead: int | None = None
-    dead_input: int | None = None
-    dead_named: int | None = None
-    named: int | None = None
-    unreachable: int | None = None
-    padding: int | None = None
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        dead = "undecided" if self.dead is None else f"{self.dead:,} dead"
-        what = self.error or f"{dead} of {self.vocabulary:,} rows"
-        return f"<Surveyed {plain(f'{self.source}: {what}')}>"
-
-
-COLUMN_TITLES = {
-    "source": "source",
-    "vocabulary": "rows",
-    "dead": "dead",
-    "cluster": "cluster",
-    "black_holes": "black holes",
-    "populations": "their rows",
-    "dead_named": "dead special",
-    "dead_input": "dead in input",
-    "padding": "padding",
-    "unreachable": "unreachable",
-    "distinct": "distinct",
-    "dimensions": "dimensions",
-    "format": "format",
-    "tied": "tied",
-    "seconds": "s",
-}
-_POPULATIONS_SHOWN = 4
-
-
-def cells(line: Surveyed) -> list[str]:
-    """A line's values as text, in the order of `COLUMN_TITLES`."""
-    return [_cell(line, name) for name in COLUMN_TITLES]
-
-
-def _cell(line: Surveyed, name: str) -> str:
-    value = getattr(line, name)
-    if name == "dead" and value is None and not line.error:
-        return "undecided"
-    if name == "populations":
-        shown = ", ".join(f"{n:,}" for n in line.populations[:_POPULATIONS_SHOWN])
-        return shown + (", ..." if (line.black_holes or 0) > _POPULATIONS_SHOWN else "")
-    if name == "dead_named" and value is not None:
-        return f"{value:,} of {line.named:,}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value or "-")
-
-
-def write_survey(path: Path, lines: Sequence[Surveyed]) -> Written:
-    """Write survey.csv: a line per source.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    columns = [field.name for field in fields(Surveyed)]
-    write_csv(path, columns, [_csv_line(line) for line in lines])
-    return Written(path, f"{len(lines):,} rows x {len(columns)} columns")
-
-
-def _csv_line(line: Surveyed) -> list[object]:
-    return [
-        spreadsheet_safe(value) if isinstance(value, str) else value
-        for value in (
-            asdict(line)
-            | {"populations": " ".join(map(str, line.populations))}
-            | {"warnings": ". ".join(line.warnings)}
-        ).values()
-    ]
-
-
 def survey(
     sources: Sequence[str],
     folder: Path | None = None,
     *,
+    tokenizer: Path | None = None,
     workers: int | None = None,
     cluster: Cluster | None = None,
     tell: Callable[[Surveyed], None] = lambda _: None,
@@ -163,6 +50,7 @@ def survey(
         sources: As for `open_matrix`, each once.
         folder: Where results are kept, source by source: those that are there already, of a source
             that has not changed since, are not taken again. Errors are tried anew.
+        tokenizer: Of all of them, where they bring none, or another one.
         workers: Sources side by side; two by default.
         cluster: Where the work is done, if not in threads of this process. Its workers read the
             sources, so files have to be where they can reach them by the same path.
@@ -176,7 +64,8 @@ def survey(
         ClusterError: The cluster is gone; what was finished is kept.
     """
     kept = _Kept(make_folder(folder / "models") if folder is not None else None)
-    wanted = [(source, kept.known(source)) for source in dict.fromkeys(sources)]
+    own = None if tokenizer is None else tokenizer.absolute()
+    wanted = [(source, kept.known(source), own) for source in dict.fromkeys(sources)]
     taken = _on_cluster(cluster, wanted) if cluster else _in_threads(workers or 2, wanted)
     lines: dict[str, Surveyed] = {}
     for source, (state, line) in watched(taken, "models", len(wanted)):
@@ -187,14 +76,15 @@ def survey(
 
 # A source's state, if it could be told, and its line unless that was known for this state.
 _Taken: TypeAlias = tuple[str | None, Surveyed | None]
-_Wanted: TypeAlias = list[tuple[str, frozenset[str]]]
+# A source, its states whose lines are kept, and the tokenizer that is given.
+_Wanted: TypeAlias = list[tuple[str, frozenset[str], Path | None]]
 
 
 def _in_threads(workers: int, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
     with ThreadPoolExecutor(workers) as pool:
         try:
             with held_back():
-                started = {pool.submit(_take, name, name, known): name for name, known in wanted}
+                started = {pool.submit(_take, one[0], *one): one[0] for one in wanted}
             at_work = set(started)
             while at_work:
                 with held_back():
@@ -207,7 +97,7 @@ def _in_threads(workers: int, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
 
 
 def _on_cluster(cluster: Cluster, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
-    jobs = (Job(source, __version__, (source, _reached(source), known)) for source, known in wanted)
+    jobs = (Job(one[0], __version__, (one[0], _reached(one[0]), *one[1:])) for one in wanted)
     for source, result in cluster.results(_take_on_worker, jobs):
         if isinstance(result, ClusterError):
             yield source, (None, Surveyed(source, str(result)))
@@ -221,24 +111,27 @@ def _reached(source: str) -> str:
     return str(path.absolute()) if not source.startswith(PREFIX) and path.exists() else source
 
 
-def _take_on_worker(version: str, source: str, place: str, known: frozenset[str]) -> _Taken:
+def _take_on_worker(
+    version: str, source: str, place: str, known: frozenset[str], tokenizer: Path | None
+) -> _Taken:
     if version != __version__:
         raise ClusterError(
             f"a worker has deadtokens {__version__}, the client {version}",
             remedy="install the client's version on all workers",
         )
-    return _take(source, place, known)
+    return _take(source, place, known, tokenizer)
 
 
-def _take(source: str, place: str, known: frozenset[str]) -> _Taken:
+def _take(source: str, place: str, known: frozenset[str], tokenizer: Path | None) -> _Taken:
     start = time.perf_counter()
     try:
         model = None if place.startswith(PREFIX) else open_model(place)
-        state = _state(source, model)
+        state = _state(source, model, tokenizer)
         if state in known:
             return state, None
         with _BUDGET.taken(_loaded_bytes(model)):
-            line = _line(source, take_inventory(model.matrix() if model else open_matrix(place)))
+            matrix = model.matrix() if model else open_matrix(place)
+            line = _line(source, take_inventory(matrix.with_tokenizer(tokenizer)))
     except DeadtokensError as error:
         return None, Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
     except Exception as error:  # whatever a stranger's file brings about: it stops no other
@@ -309,10 +202,10 @@ def _since(start: float) -> float:
 # --- results kept ---
 
 
-def _state(source: str, model: Model | None) -> str:
+def _state(source: str, model: Model | None, tokenizer: Path | None) -> str:
     """A digest of what a source is at this time, as far as it can be told without reading it."""
     facts: list[Any] = [__version__, source]
-    for path in sorted(model.files if model else ()):
+    for path in sorted((*(model.files if model else ()), *([tokenizer] if tokenizer else []))):
         if path.is_file():
             status = path.stat()
             facts.append([str(path.absolute()), status.st_size, status.st_mtime_ns])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,9 +56,7 @@ def census(
     from deadtokens.keep import keep_map
     from deadtokens.sources import open_matrix
 
-    matrix = open_matrix(source, tensor, format=stored_as)
-    if tokenizer is not None:
-        matrix = replace(matrix, tokenizer=tokenizer)
+    matrix = open_matrix(source, tensor, format=stored_as).with_tokenizer(tokenizer)
     _check_places(output, export_keep, [*matrix.files, *([tokenizer] if tokenizer else [])])
     taken = take_inventory(matrix)
     both = take_both(taken, transfer=transfer_both)

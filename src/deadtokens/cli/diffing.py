@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deadtokens.cli.commands import Json, StoredAs, Tensor
+from deadtokens.cli.commands import Json, StoredAs, Tensor, Tokenizer
 
 if TYPE_CHECKING:
     from deadtokens.census import Census
@@ -40,6 +40,7 @@ def diff(
             "--tensor-b", metavar="NAME", help="The tensor of B, if it has another name there."
         ),
     ] = None,
+    tokenizer: Tokenizer = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -66,8 +67,9 @@ def diff(
     if output is not None:
         make_folder(output)
         places = [check_place(output / name) for name in DIFF_FILES]
-        check_spares(places, (*a.files, *b.files))
-    found = compare(a, b)
+        read = (*a.files, *b.files, *([tokenizer] if tokenizer is not None else []))
+        check_spares(places, read)
+    found = compare(a, b, tokenizer=tokenizer)
     if json:
         display.print_json(diff_facts(found))
     else:

@@ -15,6 +15,7 @@ from deadtokens.cli.commands import (
     Source,
     StoredAs,
     Tensor,
+    Tokenizer,
     VaryingOnly,
     check_choice,
     chosen_rows,
@@ -34,6 +35,7 @@ def study(
     ],
     tensor: Tensor = None,
     stored_as: StoredAs = None,
+    tokenizer: Tokenizer = None,
     mask: Mask = None,
     rows: RowsOption = None,
     varying_only: VaryingOnly = False,
@@ -58,7 +60,19 @@ def study(
     story is rejected), compare and report, in one run folder. The same command resumes.
     """
     check_choice(mask, rows)
-    _study(source, output, tensor, mask, rows, varying_only, trials, seed, workers, stored_as)
+    _study(
+        source,
+        output,
+        tensor,
+        mask,
+        rows,
+        varying_only,
+        trials,
+        seed,
+        workers,
+        stored_as,
+        tokenizer,
+    )
 
 
 def demo(
@@ -92,6 +106,7 @@ def _study(
     seed: int = 42,
     workers: int | None = None,
     stored_as: str | None = None,
+    tokenizer: Path | None = None,
 ) -> Study:
     from deadtokens.cli import display, tables
     from deadtokens.files import array_file
@@ -99,16 +114,19 @@ def _study(
     from deadtokens.study import study as run_study
     from deadtokens.writing import shell_line
 
-    matrix = open_matrix(source, tensor, format=stored_as)
+    matrix = open_matrix(source, tensor, format=stored_as).with_tokenizer(tokenizer)
     tables.matrix_lines(matrix)
     chosen = chosen_rows(matrix, mask, rows)
     display.line(f"studied: {chosen.words}")
-    options = {"--tensor": tensor, "--mask": mask, "--rows": rows, "--trials": trials}
-    options["--format"] = stored_as
+    options: dict[str, object] = {"--tensor": tensor, "--mask": mask, "--rows": rows}
+    options["--trials"] = trials
+    options |= {"--format": stored_as, "--tokenizer": tokenizer}
     words = [word for name, value in options.items() if value for word in (name, str(value))]
     words += ["--varying-only"] if varying_only else []
     words += ["--seed", str(seed)] if seed != 42 else []
     command = shell_line(["deadtokens", "study", source, *words, "-o", str(output)])
+    read = [array_file(mask)] if mask is not None else []
+    read += [tokenizer] if tokenizer is not None else []
     with display.resumable(command):
         found = run_study(
             matrix,
@@ -120,7 +138,7 @@ def _study(
             trials=trials,
             seed=seed,
             workers=workers,
-            read=[array_file(mask)] if mask is not None else [],
+            read=read,
         )
     _print(found)
     return found

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deadtokens.cli.commands import Json
+from deadtokens.cli.commands import Json, Tokenizer
 from deadtokens.cli.options import Scheduler
 
 if TYPE_CHECKING:
-    from deadtokens.survey import Surveyed
+    from deadtokens.survey_lines import Surveyed
 
 
 def survey(
@@ -29,6 +29,7 @@ def survey(
             help="Write survey.csv and survey.html here; the same command goes on if stopped.",
         ),
     ] = None,
+    tokenizer: Tokenizer = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="W", min=1, help="Models side by side; 2 by default."),
@@ -45,7 +46,7 @@ def survey(
     from deadtokens.report.survey_page import write_survey_page
     from deadtokens.scheduler import connected
     from deadtokens.survey import survey as run_survey
-    from deadtokens.survey import write_survey
+    from deadtokens.survey_lines import write_survey
     from deadtokens.writing import make_folder
 
     if workers is not None and scheduler is not None:
@@ -54,7 +55,14 @@ def survey(
         make_folder(output)
     try:
         with connected(scheduler) as cluster:
-            lines = run_survey(sources, output, workers=workers, cluster=cluster, tell=_progress)
+            lines = run_survey(
+                sources,
+                output,
+                tokenizer=tokenizer,
+                workers=workers,
+                cluster=cluster,
+                tell=_progress,
+            )
     except KeyboardInterrupt:
         display.message("interrupted; with -o DIR the same command goes on where it stopped")
         raise typer.Exit(130) from None
@@ -89,7 +97,7 @@ def _facts(line: Surveyed) -> dict[str, Any]:
 
 def _print(lines: list[Surveyed]) -> None:
     from deadtokens.cli import display
-    from deadtokens.survey import COLUMN_TITLES, cells
+    from deadtokens.survey_lines import COLUMN_TITLES, cells
 
     for line in lines:
         for warning in line.warnings:

@@ -19,24 +19,33 @@ from deadtokens.diff.changes import Sides, changes_of_a, new_of_b, row_changes
 from deadtokens.diff.results import NONE, Diff, Movement, Rounding
 from deadtokens.errors import SelectionError
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
-from deadtokens.sources import Matrix, MatrixLike, as_matrix
+from deadtokens.sources import Matrix, MatrixLike, TokenizerSource, as_matrix
 from deadtokens.tokens import label_rows
 
 
-def diff(a: MatrixLike, b: MatrixLike, *, label: bool = True, workers: int | None = None) -> Diff:
+def diff(
+    a: MatrixLike,
+    b: MatrixLike,
+    *,
+    label: bool = True,
+    tokenizer: TokenizerSource | str | None = None,
+    workers: int | None = None,
+) -> Diff:
     """Compare two models: what became of the black holes of A in B, row by row.
 
     Args:
         a: The base: a matrix, or whatever `open_matrix` takes.
         b: What became of it, say by fine-tuning; of the same number of dimensions.
         label: Whether to read the tokenizers, where the sources bring them.
+        tokenizer: Of both, where the sources bring none, or another one.
         workers: Threads; all cores by default. The result does not depend on it.
 
     Raises:
         SelectionError: The numbers of dimensions differ.
         SourceError: A matrix or a tokenizer cannot be read.
     """
-    a, b = as_matrix(a, "a"), as_matrix(b, "b")
+    a = as_matrix(a, "a").with_tokenizer(tokenizer)
+    b = as_matrix(b, "b").with_tokenizer(tokenizer)
     if a.n_dimensions != b.n_dimensions:
         raise SelectionError(
             f"vectors of {a.n_dimensions:,} dimensions against vectors of {b.n_dimensions:,}",

@@ -10,7 +10,7 @@ from deadtokens.report.drawing import Page, render_page
 from deadtokens.report.opening import Card, Opening
 from deadtokens.report.tablekit import Cell, Table
 from deadtokens.report.words import count, typeset
-from deadtokens.survey import COLUMN_TITLES, Surveyed, cells
+from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells
 from deadtokens.writing import Written, replacing, shell_line
 
 _TEXT = ("source", "format", "tied", "populations")

@@ -91,6 +91,10 @@ class Matrix(Shown):
         shape = f"{self.n_rows:,} x {self.n_dimensions:,}"
         return plain(f"<Matrix {self.tensor}, {shape} {self.storage}, of {self.source}>")
 
+    def with_tokenizer(self, tokenizer: TokenizerSource | str | None) -> Matrix:
+        """The matrix with another tokenizer of its rows; None leaves it as it is."""
+        return self if tokenizer is None else replace(self, tokenizer=_tokenizer(tokenizer))
+
     @property
     def storage(self) -> str:
         """How the numbers are stored: the format's name, or the quantisation's."""
@@ -114,6 +118,10 @@ class Matrix(Shown):
     def values(self, rows: RowChoice = slice(None)) -> Float32Array:
         """Rows as float32 values: those of a slice, row numbers or a mask; by default all."""
         return self.format.values(self.codes[rows])
+
+
+def _tokenizer(given: TokenizerSource | str) -> TokenizerSource:
+    return Path(given) if isinstance(given, str) else given
 
 
 def matrix_format(tensor: StoredTensor) -> Format | None:
