@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 
 import pytest
 
 
 def shorten_studies(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sys.modules["deadtokens.study"], "_THEORY_POINTS", 3)
+    patch.setattr(import_module("deadtokens.study"), "_THEORY_POINTS", 3)
     patch.setattr("deadtokens.pictures._CURVE_POINTS", 3)

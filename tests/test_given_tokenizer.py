@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ def test_study(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shorten_studies(monkeypatch)
-    monkeypatch.setattr(sys.modules["deadtokens.study"], "write_figures", lambda *_: [])
+    monkeypatch.setattr(import_module("deadtokens.study"), "write_figures", lambda *_: [])
     run = tmp_path / "run"
     result = deadtokens("study", source, "--tokenizer", tokenizer, "--trials", 2, "-o", run)
     assert result.status == 0, result.err

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,7 +111,7 @@ def test_wrong_arguments_are_named(
 def test_a_study_takes_a_source_and_a_folder_by_name(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["deadtokens.study"]
+    module = import_module("deadtokens.study")
     monkeypatch.setattr(module, "_THEORY_POINTS", 3)
     monkeypatch.setattr(module, "write_figures", lambda *_: [])
     monkeypatch.setattr(module, "write_report", lambda path, _: path.write_text("a page"))
