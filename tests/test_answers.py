@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf_files import quantised, write_gguf
 from made_models import byte_level, piece, write_model
 from program import Program, in_a_terminal
 from rich.text import Text
 from test_dead_kinds import live, noise, point, taken_of
+from test_gguf import q8_0
 
 import deadtokens as dt
 from deadtokens.answers import dead_sentence, in_families, named_sentence
@@ -159,3 +161,19 @@ def test_lines_are_packed_without_breaking() -> None:
         ["d"],
     ]
     assert display.packed([], 8) == []
+
+
+@pytest.mark.parametrize("rows", ["numbers", "quantised"])
+def test_no_command_is_advised_that_would_be_refused(
+    tmp_path: Path, deadtokens: Program, rows: str
+) -> None:
+    if rows == "numbers":
+        values = live(400).astype(np.float16)
+        values[3:9] = values[3]
+        source = write_model(tmp_path / "m", {"lm_head.weight": values})
+    else:
+        raw = q8_0(np.ones(6), np.tile(np.arange(32), (6, 1)))
+        source = write_gguf(tmp_path / "a.gguf", {"token_embd.weight": quantised("Q8_0", raw)})
+    out = deadtokens("census", source).out
+    assert f"Next: deadtokens census {source} -o DIR" in out
+    assert (f"deadtokens study {source} -o DIR" in out) == (rows == "numbers")

@@ -82,7 +82,8 @@ def _answer_lines(taken: Inventory, both: Both, named: Sequence[NamedToken]) -> 
             "Nothing was learned for these: train them before a prompt or a fine-tune uses them."
         )
     if taken.dead.rows.any():
-        advice(f"Next: deadtokens census {source} -o DIR writes masks and a page to read;")
+        advice(f"Next: deadtokens census {source} -o DIR writes masks and a page to read.")
+    if taken.dead.rows.sum() > 1 and not taken.matrix.quantised:  # of these there are no studies
         advice(f"      deadtokens study {source} -o DIR asks how they came to lie as they do.")
 
 
