@@ -102,7 +102,11 @@ class ClusterSearch(Shown):
 
 
 def find_cluster(
-    matrix: MatrixLike, found: Census | None = None, *, workers: int | None = None
+    matrix: MatrixLike,
+    found: Census | None = None,
+    *,
+    second: bool = True,
+    workers: int | None = None,
 ) -> ClusterSearch:
     """Find the dead cluster of a matrix, with the void that sets it apart.
 
@@ -112,6 +116,7 @@ def find_cluster(
     Args:
         matrix: V x d, or whatever `open_matrix` takes.
         found: Its census, where it is known already.
+        second: Whether to look for a second cluster too, which takes a pass and its memory.
         workers: Threads; all cores by default. The result does not depend on it.
 
     Raises:
@@ -131,7 +136,7 @@ def find_cluster(
         cuts += _settle(matrix, finite, _dense(matrix, others, workers), workers)
     cuts = cuts or _settle(matrix, finite, [_somewhere(matrix, finite)], workers)
     best = max(cuts, key=lambda cut: cut.rank)
-    if best.convincing and not densest:
+    if second and best.convincing and not densest:
         rest = finite & ~best.result().rows
         cuts += _settle(matrix, finite, _others(matrix, found, rest, workers), workers)
     return replace(best.result(), second=_second(best, cuts))

@@ -63,7 +63,7 @@ def rows_to_measure(
     found = census(matrix)
     reason = ""
     if which != "duplicates":
-        search = find_cluster(matrix, found, workers=workers)
+        search = find_cluster(matrix, found, second=False, workers=workers)
         if search.rows.any():
             return Selection(search.rows, "cluster", search.evidence())
         reason = search.reason
