@@ -39,7 +39,7 @@ snowball = dt.snowball_of(matrix, np.ones(matrix.n_rows, np.bool_))
 assert_type(snowball, dt.Snowball)
 assert_type(dt.fit(snowball).sigma, float)
 """
-MISTYPED = TYPED + 'dt.fit("a name")\n'
+MISTYPED = TYPED + "dt.fit(3)\n"
 
 
 class PackageError(Exception):

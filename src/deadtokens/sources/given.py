@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -14,9 +14,38 @@ from deadtokens.errors import SourceError
 from deadtokens.files import StoredTensor
 from deadtokens.sources.matrix import Matrix
 
+
+class TensorLike(Protocol):
+    """A torch tensor."""
+
+    def detach(self) -> Any: ...  # noqa: D102
+
+
+class HasStateDict(Protocol):
+    """A module."""
+
+    def state_dict(self) -> Any: ...  # noqa: D102
+
+
+class HasMatrix(Protocol):
+    """A result that knows its matrix."""
+
+    @property
+    def matrix(self) -> Matrix: ...  # noqa: D102
+
+
 # A path or an id; V rows by d columns as an array or a torch tensor; a state dict, or a module that
 # has one; a matrix, or a result that knows its own.
-MatrixLike: TypeAlias = Any
+MatrixLike: TypeAlias = (
+    str
+    | Path
+    | npt.NDArray[Any]
+    | TensorLike
+    | Mapping[str, Any]
+    | HasStateDict
+    | Matrix
+    | HasMatrix
+)
 # Formats that NumPy does not have, and the integers as which torch hands them over.
 _BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
