@@ -264,8 +264,8 @@ def _loaded_bytes(model: Model | None) -> int:
 
 
 def _held(tensor: StoredTensor) -> int:
-    held = tensor.path.suffix.lower() == ".npz" or tensor.dtype in ("F64", "float64")
-    return tensor.nbytes if held else 0
+    mapped = tensor.path.suffix.lower() != ".npz" and tensor.dtype not in ("F64", "float64")
+    return 0 if mapped else tensor.nbytes
 
 
 class _Budget:

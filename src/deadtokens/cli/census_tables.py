@@ -164,11 +164,9 @@ def _groups_table(taken: Inventory) -> None:
     found, labels = taken.census, taken.labels
     wide = is_wide()
     table = new_table("group", "rows", "share of rows" if wide else "share", "norm")
-    columns = []
-    if wide or labels is None:
-        columns += ["first rows"] + (
-            ["first tokens' ids"] if taken.matrix.token_ids is not None else []
-        )
+    columns = ["first rows"] if wide or labels is None else []
+    if columns and taken.matrix.token_ids is not None:
+        columns.append("first tokens' ids")
     if labels is not None:
         columns += ["first tokens", "labels", "scripts"] if wide else ["first tokens"]
     for title in columns:

@@ -62,7 +62,7 @@ def advice(text: str) -> None:
 def names(texts: Sequence[str], most_lines: int, where: str) -> None:
     """Names one after another, as many as so many lines of 80 columns hold."""
     lines = packed(texts, _WIDTH - 2)[:most_lines]
-    held = sum(len(held) for held in lines)
+    held = sum(map(len, lines))
     for i, together in enumerate(lines):
         last = i == len(lines) - 1 and held == len(texts)
         line(f"  {', '.join(together)}{'' if last else ','}")
