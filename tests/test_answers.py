@@ -19,7 +19,7 @@ import deadtokens as dt
 from deadtokens.answers import dead_sentence, in_families, named_sentence
 from deadtokens.cli import display
 from deadtokens.formats import FLOAT16, FLOAT32
-from deadtokens.inventory import take_both, take_inventory
+from deadtokens.stocktaking import take_both, take_inventory
 
 
 def test_the_cluster_is_said_without_jargon() -> None:

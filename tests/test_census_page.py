@@ -28,11 +28,11 @@ from safetensors.numpy import load_file
 import deadtokens as dt
 from deadtokens.census_files import write_inventory
 from deadtokens.errors import SelectionError, SourceError
-from deadtokens.inventory import take_both, take_inventory
 from deadtokens.report.census_findings import gather_census
 from deadtokens.report.census_page import census_page, write_census_page
 from deadtokens.report.census_parts import census_charts, census_tables
 from deadtokens.report.drawing import render_page
+from deadtokens.stocktaking import take_both, take_inventory
 
 DEAD = sorted((*TWINS, *NEAR, *ZEROS))
 HOSTILE = ["<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\u202egnp.exe", "a\x1b[2Jb", "x\ny"]

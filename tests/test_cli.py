@@ -202,7 +202,8 @@ def test_durations_in_words() -> None:
 
 def test_numbers_of_numpy_are_plain_json(capsys: pytest.CaptureFixture[str]) -> None:
     display.print_json({"a": np.int64(3), "b": [np.float32(0.5), np.float64("nan")]})
-    assert json.loads(capsys.readouterr().out) == {"a": 3, "b": [0.5, None]}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"schema_version": 1, "a": 3, "b": [0.5, None]}
 
 
 def test_warnings_are_a_line(capsys: pytest.CaptureFixture[str]) -> None:

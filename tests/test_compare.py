@@ -25,7 +25,6 @@ from scipy import stats
 import deadtokens as dt
 from deadtokens.cli import comparing
 from deadtokens.compare import (
-    COMPARISON_COLUMNS,
     JOINT,
     ROUNDING,
     Comparison,
@@ -37,11 +36,12 @@ from deadtokens.errors import DeadtokensError, SelectionError, SourceError
 from deadtokens.exports import write_comparison, write_measurement
 from deadtokens.montecarlo import tails
 from deadtokens.observed import observe
-from deadtokens.runs import INTEGER_COLUMNS, RunFolder
+from deadtokens.runs import RunFolder
 from deadtokens.sampling import sample
 from deadtokens.specification import Sweep, plan
 from deadtokens.statistics import COLUMNS, TOPOLOGY, Measurement, measure
 from deadtokens.sweep import simulate, sweep
+from deadtokens.trial_tables import INTEGER_COLUMNS
 from deadtokens.trials import STATISTICS, Simulator
 
 Rows = npt.NDArray[np.float64]
@@ -59,6 +59,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     path = tmp_path_factory.mktemp("run")
     sweep(CENTROID, SIGMAS, N_TOKENS, TRIALS, path, seed=3)
     return RunFolder.open(path)
+
+
+COMPARISON_COLUMNS = (
+    "metric",
+    "observed",
+    "synthetic_mean",
+    "synthetic_std",
+    "synthetic_median",
+    "synthetic_min",
+    "synthetic_max",
+    "z_score",
+    "skewness",
+    "kurtosis",
+    "p_value",
+    "p_holm",
+    "percentile",
+    "verdict",
+    "sigma",
+    "trials",
+)
 
 
 def observed_from(run: RunFolder, index: int, *, seed: int = 77) -> Measurement:

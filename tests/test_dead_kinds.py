@@ -14,10 +14,11 @@ from program import Program
 import deadtokens as dt
 from deadtokens.deadrows import EVIDENCE
 from deadtokens.formats import BFLOAT16, FLOAT16, FLOAT32, Format
-from deadtokens.inventory import Both, Inventory, take_inventory
+from deadtokens.inventory import Both, Inventory
 from deadtokens.keep import keep_map
 from deadtokens.near import look_around, nearest
 from deadtokens.orderings import mean_and_norms, orderings
+from deadtokens.stocktaking import take_inventory
 from deadtokens.tokens import LABELS, Labels
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ def noise(n: int, width: float, d: int = 48, seed: int = 6) -> Values:
 
 
 def evidence(taken: Inventory, name: str) -> list[int]:
-    return np.flatnonzero(taken.dead.evidence == EVIDENCE.index(name)).tolist()
+    return np.flatnonzero(taken.dead_rows.evidence == EVIDENCE.index(name)).tolist()
 
 
 def labelled(names: dict[int, str], n: int) -> Labels:
@@ -69,11 +70,11 @@ def test_where_all_rows_are_dead_none_was_copied_from(given: str) -> None:
             dt.open_matrix(matrix.values().astype(np.float16)), labels=labelled(names, 300)
         )
         assert taken.search.alone
-        assert taken.dead.rows.sum() == 78, "those that equal another one"
+        assert taken.dead_rows.rows.sum() == 78, "those that equal another one"
     else:
         taken = take_inventory(matrix)
-        assert taken.dead.rows.all()
-    assert taken.dead.copies == ()
+        assert taken.dead_rows.rows.all()
+    assert taken.dead_rows.copies == ()
     assert not taken.mostly_dead
 
 
@@ -89,8 +90,8 @@ def test_few_rows_near_zero(fmt: Format, n: int, zeros: int) -> None:
     values[300 : 300 + n] = noise(n, 5e-5)
     taken = taken_of(values, fmt)
     assert evidence(taken, "near zero") == list(range(300, 300 + n))
-    assert int(taken.dead.rows.sum()) == n + zeros
-    (words,) = taken.dead.words
+    assert int(taken.dead_rows.rows.sum()) == n + zeros
+    (words,) = taken.dead_rows.words
     assert words.startswith(f"{n} rows are near zero" if n > 1 else "1 row is near zero")
 
 
@@ -102,7 +103,7 @@ def test_added_tokens_that_resizing_left_at_the_mean(fmt: Format, n: int, width:
     values[-n:] = values[:-n].mean(axis=0) + noise(n, width)
     taken = taken_of(values, fmt)
     assert evidence(taken, "near the mean") == list(range(1200 - n, 1200))
-    assert int(taken.dead.rows.sum()) == n
+    assert int(taken.dead_rows.rows.sum()) == n
 
 
 @pytest.mark.parametrize("fmt", [FLOAT32, BFLOAT16], ids=lambda fmt: fmt.name)
@@ -121,20 +122,20 @@ def test_rows_of_a_cluster_are_not_counted_twice() -> None:
     values[50:90] = noise(40, 1e-6)  # a cluster that lies at zero
     taken = taken_of(values)
     assert evidence(taken, "cluster") == list(range(50, 90))
-    assert not taken.dead.near
+    assert not taken.dead_rows.near
 
 
 @pytest.mark.parametrize("times", [1.0, 0.5, 0.2])
 def test_rows_that_are_merely_short_are_alive(times: float) -> None:
     values = live()
     values[10:16] *= times
-    assert not taken_of(values).dead.rows.any()
+    assert not taken_of(values).dead_rows.rows.any()
 
 
 @pytest.mark.parametrize("lengths", [(-3, 0), (-6, 2)], ids=["three decades", "eight decades"])
 def test_lengths_over_decades_are_no_gap(lengths: tuple[int, int]) -> None:
     values = live() * 10 ** np.random.default_rng(1).uniform(*lengths, (1200, 1))
-    assert not taken_of(values).dead.near
+    assert not taken_of(values).dead_rows.near
 
 
 def test_in_few_dimensions_one_row_is_next_to_zero_by_chance() -> None:
@@ -175,9 +176,9 @@ def test_the_donor_of_copies_is_not_dead(rows: Any, donor: int, names: dict[int,
     values = live()
     values[list(rows)] = values[donor]
     taken = taken_of(values, BFLOAT16, names)
-    assert np.flatnonzero(taken.dead.rows).tolist() == list(rows)
+    assert np.flatnonzero(taken.dead_rows.rows).tolist() == list(rows)
     assert evidence(taken, "copy") == list(rows)
-    (made,) = taken.dead.copies
+    (made,) = taken.dead_rows.copies
     assert (made.donor, made.certain) == (donor, True)
     assert f"row {donor:,}, which is trained" in made.words
     assert not taken.search.rows.any()
@@ -188,13 +189,13 @@ def test_without_a_tokenizer_the_first_of_a_run_may_be_the_donor() -> None:
     values = live()
     values[1160:] = values[1159]
     taken = taken_of(values, BFLOAT16)
-    (made,) = taken.dead.copies
+    (made,) = taken.dead_rows.copies
     assert (made.donor, made.certain) == (1159, False)
     assert "may be trained" in made.words
     assert keep_map(taken, Both()).old_to_new[1159] >= 0
     values[1159] = live(1, seed=9)
     values[1160:] = values[17]
-    (made,) = taken_of(values, BFLOAT16).dead.copies
+    (made,) = taken_of(values, BFLOAT16).dead_rows.copies
     assert (made.donor, made.certain) == (17, True)
 
 
@@ -215,8 +216,8 @@ def test_equal_rows_that_are_no_copies_of_a_trained_one(
     values = live()
     values[list(rows)] = point(height=height)
     taken = taken_of(values, BFLOAT16, names)
-    assert not taken.dead.copies
-    assert np.flatnonzero(taken.dead.rows).tolist() == list(rows)
+    assert not taken.dead_rows.copies
+    assert np.flatnonzero(taken.dead_rows.rows).tolist() == list(rows)
 
 
 # --- a second cluster ---
@@ -234,7 +235,7 @@ def test_a_second_cluster_is_told(fmt: Format, equal: bool) -> None:
     assert np.flatnonzero(taken.search.second.rows).tolist() == list(range(1000, 1040))
     assert "40 rows inside" in taken.search.second.words
     assert "rows 1000, 1001, 1002, 1003, ..." in taken.search.second.words
-    assert int(taken.dead.rows.sum()) == 160
+    assert int(taken.dead_rows.rows.sum()) == 160
 
 
 def test_one_cluster_has_no_second() -> None:

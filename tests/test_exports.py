@@ -18,10 +18,10 @@ from deadtokens.census import census, snowball_of
 from deadtokens.census_files import write_inventory
 from deadtokens.exports import write_cluster, write_measurement
 from deadtokens.formats import BFLOAT16
-from deadtokens.inventory import take_inventory
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix, open_matrix
 from deadtokens.statistics import Measurement, measure
+from deadtokens.stocktaking import take_inventory
 from deadtokens.writing import Written
 
 CONTRACT = [

@@ -500,8 +500,8 @@ def test_json_and_files(deadtokens: Program, tmp_path: Path) -> None:
     )
     assert status == 0
     facts, found = strict(out), whisper()
-    assert list(facts)[:3] == ["sigma", "sigma_low", "sigma_high"]
-    assert [facts[name] for name in list(facts)[:3]] == [
+    assert list(facts)[:4] == ["schema_version", "sigma", "sigma_low", "sigma_high"]
+    assert [facts[name] for name in list(facts)[1:4]] == [
         found.sigma, found.sigma_low, found.sigma_high
     ]  # fmt: skip
     assert facts["n_varying"] == 28

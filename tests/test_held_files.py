@@ -15,7 +15,7 @@ from program import Program
 
 import deadtokens as dt
 from deadtokens.errors import SourceError
-from deadtokens.inventory import take_inventory
+from deadtokens.stocktaking import take_inventory
 from deadtokens.writing import write_safetensors
 
 F8, F8_E5M2, BF16 = ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.bfloat16

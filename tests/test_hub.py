@@ -27,10 +27,11 @@ from huggingface_hub import close_session, constants
 
 import deadtokens as dt
 from deadtokens.errors import SourceError
-from deadtokens.inventory import Both, take_both, take_inventory
+from deadtokens.inventory import Both
 from deadtokens.listening import Listener, Reached, listen
 from deadtokens.sources import cache, inspect, open_model, repository, transfer
 from deadtokens.sources.cache import cache_folder, safe_name
+from deadtokens.stocktaking import take_both, take_inventory
 from deadtokens.tokens import hugging_face
 
 V, D = 1200, 128

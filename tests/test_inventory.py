@@ -21,15 +21,8 @@ from made_models import (
 )
 
 import deadtokens as dt
-from deadtokens.inventory import (
-    Both,
-    Inventory,
-    composition,
-    dead_tokens,
-    named_tokens,
-    take_both,
-    take_inventory,
-)
+from deadtokens.inventory import Both, Inventory, composition, dead_lines, named_lines
+from deadtokens.stocktaking import take_both, take_inventory
 
 
 @pytest.fixture
@@ -38,14 +31,14 @@ def taken(tmp_path: Path) -> Inventory:
 
 
 def test_dead_rows_are_the_cluster_and_the_zeros(taken: Inventory) -> None:
-    dead = np.flatnonzero(taken.dead.rows).tolist()
+    dead = np.flatnonzero(taken.dead_rows.rows).tolist()
     assert dead == sorted((*TWINS, *NEAR, *ZEROS))
     assert np.flatnonzero(taken.search.rows).tolist() == sorted((*TWINS, *NEAR))
     assert np.flatnonzero(taken.search.zero).tolist() == list(ZEROS)
 
 
 def test_every_dead_token_comes_with_its_evidence(taken: Inventory) -> None:
-    lines = {token.row: token for token in dead_tokens(taken)}
+    lines = {token.row: token for token in dead_lines(taken)}
     assert list(lines) == sorted(lines)
     rows = dead_matrix().astype(np.float64)
     for row, token in lines.items():
@@ -67,7 +60,7 @@ def test_every_dead_token_comes_with_its_evidence(taken: Inventory) -> None:
 
 
 def test_named_tokens_say_which_are_untrained(taken: Inventory) -> None:
-    named = {token.token: token for token in named_tokens(taken)}
+    named = {token.token: token for token in named_lines(taken)}
     assert set(named) == {content for content, _, _ in ADDED}
     assert {name for name, token in named.items() if token.untrained} == {
         "<|reserved_special_token_0|>", "<tool>", "<|pad|>"
@@ -83,7 +76,7 @@ def test_a_named_token_whose_row_is_not_finite(tmp_path: Path) -> None:
     rows[261, 3] = np.inf
     tensors = {"lm_head.weight": rows}
     folder = write_model(tmp_path / "m", tensors, tokens=tokenizer())
-    named = {token.row: token for token in named_tokens(take_inventory(dt.open_matrix(folder)))}
+    named = {token.row: token for token in named_lines(take_inventory(dt.open_matrix(folder)))}
     assert named[261].evidence == "its row holds NaN or an infinity"
 
 
@@ -122,9 +115,9 @@ def test_without_a_tokenizer_there_are_no_labels(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", {"lm_head.weight": dead_matrix()}, tied=None)
     taken = take_inventory(dt.open_matrix(folder))
     assert taken.labels is None
-    assert named_tokens(taken) == []
-    assert {token.label for token in dead_tokens(taken)} == {""}
-    assert {token.reachable for token in dead_tokens(taken)} == {None}
+    assert named_lines(taken) == []
+    assert {token.label for token in dead_lines(taken)} == {""}
+    assert {token.reachable for token in dead_lines(taken)} == {None}
 
 
 def test_untied_matrices_are_both_looked_at(tmp_path: Path) -> None:
@@ -134,11 +127,11 @@ def test_untied_matrices_are_both_looked_at(tmp_path: Path) -> None:
     assert untied is not None
     assert untied.written is taken
     assert untied.read.matrix.tensor == "model.embed_tokens.weight"
-    assert np.flatnonzero(untied.read.dead.rows).tolist() == sorted((*TWINS, 10))
+    assert np.flatnonzero(untied.read.dead_rows.rows).tolist() == sorted((*TWINS, 10))
     assert untied.counts == {
         "input only": 1, "output only": len(NEAR) + len(ZEROS), "both": len(TWINS)
     }  # fmt: skip
-    where = {token.row: token.dead_in for token in dead_tokens(taken, untied)}
+    where = {token.row: token.dead_in for token in dead_lines(taken, untied)}
     assert where == (
         dict.fromkeys(TWINS, "both") | dict.fromkeys((*NEAR, *ZEROS), "output") | {10: "input"}
     )
@@ -190,7 +183,7 @@ def test_rows_beyond_the_shorter_matrix_are_listed(tmp_path: Path) -> None:
     taken = take_inventory(dt.open_matrix(folder))
     untied = take_both(taken).untied
     assert untied is not None
-    lines = {token.row: token for token in dead_tokens(taken, untied)}
+    lines = {token.row: token for token in dead_lines(taken, untied)}
     assert sorted(lines) == sorted({*range(280, 300), *TWINS, *NEAR, *ZEROS})
     assert len(lines) == sum(untied.counts.values())
     for row in (280, 299):

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 
 import deadtokens as dt
 from deadtokens.errors import SelectionError
-from deadtokens.inventory import Both, take_both, take_inventory
+from deadtokens.inventory import Both
 from deadtokens.keep import keep_map
+from deadtokens.stocktaking import take_both, take_inventory
 
 DEAD = sorted((*TWINS, *NEAR, *ZEROS))
 
@@ -58,7 +59,7 @@ def test_kept_tokens_merged_out_of_dropped_ones_are_counted(tmp_path: Path) -> N
     assert "merged out of" not in "\n".join(keep_map(taken, Both()).caveats)
     # "ab" (256) is a part of "abc" (257); "x" (120) of "xy" (259), which goes too.
     rows = np.isin(np.arange(272), [256, 120, 259])
-    gone = replace(taken, dead=replace(taken.dead, rows=rows))
+    gone = replace(taken, dead_rows=replace(taken.dead_rows, rows=rows))
     assert "1 kept tokens are merged out of a dropped one" in "\n".join(
         keep_map(gone, Both()).caveats
     )
@@ -88,7 +89,7 @@ def test_a_token_with_another_way_is_not_cut(tmp_path: Path) -> None:
     facts["model"]["merges"].remove(["q", "z"])
     (folder / "tokenizer.json").write_text(json.dumps(facts))
     taken = take_inventory(dt.open_matrix(folder))
-    gone = replace(taken, dead=replace(taken.dead, rows=np.arange(272) == 260))  # "bc"
+    gone = replace(taken, dead_rows=replace(taken.dead_rows, rows=np.arange(272) == 260))  # "bc"
     assert "merged out of" not in "\n".join(keep_map(gone, Both()).caveats)
 
 
@@ -111,7 +112,7 @@ def test_no_map_where_one_matrix_was_not_looked_at_or_rows_are_no_ids(tmp_path: 
 
 def test_dropped_padding_at_the_end_moves_no_id(tmp_path: Path) -> None:
     taken = take_inventory(dt.open_matrix(tied_model(tmp_path / "m")))
-    padding = replace(taken, dead=replace(taken.dead, rows=np.arange(272) >= 266))
+    padding = replace(taken, dead_rows=replace(taken.dead_rows, rows=np.arange(272) >= 266))
     text = "\n".join(keep_map(padding, Both()).caveats)
     assert "6 of the dropped rows have no token, and are safe to drop" in text
     assert "on change" not in text
@@ -125,7 +126,7 @@ def test_pieces_of_characters_and_no_merges(tmp_path: Path) -> None:
     facts["model"]["vocab"]["\u00e2\u0124"] = facts["model"]["vocab"].pop("qz")  # bytes e2 82
     (folder / "tokenizer.json").write_text(json.dumps(facts), encoding="utf-8")
     taken = take_inventory(dt.open_matrix(folder))
-    gone = replace(taken, dead=replace(taken.dead, rows=np.arange(272) == 260))
+    gone = replace(taken, dead_rows=replace(taken.dead_rows, rows=np.arange(272) == 260))
     text = "\n".join(keep_map(gone, Both()).caveats)
     assert "1 pieces of characters are dropped" in text
     assert "merged out of" not in text

@@ -45,7 +45,7 @@ def test_every_form_gives_the_same(path: Path, form: str) -> None:
     dead = DEAD.tolist()
     assert dt.census(given).groups.tolist() == dt.census(dt.open_matrix(path)).groups.tolist()
     assert np.flatnonzero(dt.find_cluster(given).rows).tolist() == dead
-    assert np.flatnonzero(dt.take_inventory(given).dead.rows).tolist() == dead
+    assert np.flatnonzero(dt.take_inventory(given).dead_rows.rows).tolist() == dead
     assert dt.snowball_of(given, DEAD).n_tokens == DEAD.size
     expected = dt.snowball_of(dt.open_matrix(path), DEAD)
     assert dt.measure(given).row == dt.measure(expected).row

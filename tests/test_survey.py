@@ -20,7 +20,7 @@ from huggingface_hub import close_session, constants
 from made_models import NEAR, TWINS, ZEROS, dead_matrix, tied_model, untied_model
 from program import Program
 
-from deadtokens import __version__, inventory
+from deadtokens import __version__, stocktaking
 from deadtokens.errors import ClusterError
 from deadtokens.scheduler import Cluster
 from deadtokens.survey import survey
@@ -101,7 +101,7 @@ def test_a_survey_goes_on_where_it_stopped(
     sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
-    take = inventory.take_inventory
+    take = stocktaking.take_inventory
 
     def counted(matrix: object) -> object:
         taken.append(matrix.source)  # type: ignore[attr-defined]
@@ -207,7 +207,7 @@ def test_the_command(sources: list[str], tmp_path: Path, deadtokens: Program) ->
 def test_an_error_of_any_kind_stops_no_other(
     sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = inventory.take_inventory
+    take = stocktaking.take_inventory
 
     def fails_once(matrix: object) -> object:
         if matrix.source == sources[2]:  # type: ignore[attr-defined]

@@ -31,8 +31,9 @@ from deadtokens.runs import RunFolder
 from deadtokens.sampling import sample
 from deadtokens.specification import parse_sigmas, plan
 from deadtokens.statistics import COLUMNS, measure
-from deadtokens.summaries import SUMMARY_COLUMNS, sigma_totals
+from deadtokens.summaries import sigma_totals
 from deadtokens.sweep import estimate, finish, simulate, sweep
+from deadtokens.trial_tables import SUMMARY_COLUMNS
 from deadtokens.trials import STATISTICS
 from deadtokens.writing import write_safetensors
 

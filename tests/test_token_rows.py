@@ -14,8 +14,9 @@ from made_models import byte_level, piece
 from program import Program
 
 import deadtokens as dt
-from deadtokens.inventory import Inventory, take_inventory
+from deadtokens.inventory import Inventory
 from deadtokens.sources.tokenizer_files import find_tokenizer
+from deadtokens.stocktaking import take_inventory
 from deadtokens.tokens import Labels
 from deadtokens.tokens.fitting import most_padding
 from deadtokens.tokens.reading import open_vocabulary

@@ -18,11 +18,12 @@ import deadtokens as dt
 from deadtokens.census_files import write_inventory
 from deadtokens.diff import diff
 from deadtokens.errors import SourceError
-from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
+from deadtokens.inventory import Inventory, named_lines
 from deadtokens.report.census_findings import gather_census
 from deadtokens.report.census_page import census_page
 from deadtokens.report.survey_page import survey_page
 from deadtokens.sources import like_with_like, open_matrix, open_model, roles_compared
+from deadtokens.stocktaking import take_both, take_inventory
 from deadtokens.survey import survey
 from deadtokens.survey_lines import write_survey
 
@@ -185,7 +186,7 @@ def specials(tmp_path: Path) -> tuple[Inventory, Path]:
 
 def test_special_tokens_are_untrained_in_either_matrix(specials: tuple[Inventory, Path]) -> None:
     taken, folder = specials
-    named = named_tokens(taken, take_both(taken).untied)
+    named = named_lines(taken, take_both(taken).untied)
     assert [token.untrained for token in named] == [True] * len(SPECIAL)
     assert [token.dead_in for token in named] == ["both", *["input"] * (len(SPECIAL) - 1)]
     assert named[1].evidence.startswith("in the input: ")
@@ -195,7 +196,7 @@ def test_special_tokens_are_untrained_in_either_matrix(specials: tuple[Inventory
     norms = np.linalg.norm(untied.read.matrix.values().astype(float), axis=1)
     assert named[1].norm == pytest.approx(norms[SPECIAL[1]])
     # By the matrix alone that was opened, only one of them is.
-    assert [token.dead_in for token in named_tokens(taken)] == ["only", "", "", "", ""]
+    assert [token.dead_in for token in named_lines(taken)] == ["only", "", "", "", ""]
     with (folder / "special.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert {line["untrained"] for line in lines} == {"yes"}

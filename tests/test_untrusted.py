@@ -237,7 +237,7 @@ def test_what_is_not_seen_or_piles_up_is_spelled(text: str, shown: str) -> None:
 
 
 def test_json_has_no_delete_character() -> None:
-    assert json.loads(json_text({"a": "\x7f\u202e"})) == {"a": "\x7f\u202e"}
+    assert json.loads(json_text({"a": "\x7f\u202e"}))["a"] == "\x7f\u202e"
     assert unseen(json_text({"a": "\x7f\u202e"})) == set()
 
 
@@ -256,8 +256,8 @@ def test_a_name_to_be_copied_into_a_shell_is_quoted(tmp_path: Path) -> None:
 
 def test_long_tokens_reach_the_page(tmp_path: Path) -> None:
     from deadtokens.census_files import write_inventory
-    from deadtokens.inventory import take_inventory
     from deadtokens.report.census_page import write_census_page
+    from deadtokens.stocktaking import take_inventory
 
     rows = np.random.default_rng(0).normal(0, 0.05, (40, 8)).astype(np.float16)
     rows[:4] = rows[0]

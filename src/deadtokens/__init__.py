@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deadtokens import figures
     from deadtokens.census import Census, census, snowball_of
     from deadtokens.cloud import Cloud
     from deadtokens.cluster import ClusterSearch, find_cluster
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from deadtokens.fit import Fit, fit
     from deadtokens.formats import FORMATS, Format, get_format
     from deadtokens.independence import Independence, independence
-    from deadtokens.inventory import Inventory, take_inventory
+    from deadtokens.inventory import DeadTokens, Inventory
     from deadtokens.keep import keep_map
     from deadtokens.marginals import Marginals, marginals
     from deadtokens.progress import progress
@@ -31,15 +32,24 @@ if TYPE_CHECKING:
     from deadtokens.solving import Solution, solve
     from deadtokens.sources import Matrix, Model, inspect, open_matrix, open_model
     from deadtokens.statistics import Measurement, measure
+    from deadtokens.stocktaking import dead_tokens, take_inventory
     from deadtokens.study import Study, study
     from deadtokens.survey import survey
     from deadtokens.survey_lines import Surveyed
     from deadtokens.sweep import sweep
     from deadtokens.theory import Expectation, theory
     from deadtokens.tokens import Labels, label_rows
+    from deadtokens.trial_tables import Summary, Trials
     from deadtokens.verdict import Verdict, judge
 
+from deadtokens import showing as _showing
+
 __version__ = "0.1.0"
+
+_showing.views |= {
+    "notebook": lambda: import_module(f"{__name__}.notebook"),
+    "figures": lambda: import_module(f"{__name__}.figures"),
+}
 
 _MODULES = {
     "FORMATS": "formats",
@@ -59,6 +69,7 @@ _MODULES = {
     "Study": "study",
     "Solution": "solving",
     "census": "census",
+    "figures": "figures",
     "fit": "fit",
     "compare": "compare",
     "get_format": "formats",
@@ -93,7 +104,11 @@ _MODULES = {
     "measure_trials": "saved_trials",
     "open_model": "sources",
     "survey": "survey",
-    "take_inventory": "inventory",
+    "take_inventory": "stocktaking",
+    "dead_tokens": "stocktaking",
+    "DeadTokens": "inventory",
+    "Trials": "trial_tables",
+    "Summary": "trial_tables",
 }
 
 __all__ = [
@@ -102,6 +117,7 @@ __all__ = [
     "Cloud",
     "ClusterSearch",
     "Comparison",
+    "DeadTokens",
     "DeadtokensError",
     "Diff",
     "Expectation",
@@ -120,12 +136,16 @@ __all__ = [
     "Snowball",
     "Solution",
     "Study",
+    "Summary",
     "Surveyed",
+    "Trials",
     "Verdict",
     "__version__",
     "census",
     "compare",
+    "dead_tokens",
     "diff",
+    "figures",
     "find_cluster",
     "fit",
     "get_format",
@@ -156,7 +176,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module = import_module(f"{__name__}.{_MODULES[name]}")
+    return module if name == "figures" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

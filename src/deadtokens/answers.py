@@ -31,7 +31,7 @@ def dead_sentence(taken: Inventory, untied: Untied | None) -> str:
         taken: The inventory.
         untied: Both matrices, where they are two.
     """
-    dead, rows = int(taken.dead.rows.sum()), taken.matrix.n_rows
+    dead, rows = int(taken.dead_rows.rows.sum()), taken.matrix.n_rows
     what = "rows" if taken.labels is None else "tokens"
     if taken.matrix.default_rows == "all":
         return f"All {rows:,} {what} are dead: the source holds dead ones only."
@@ -51,7 +51,9 @@ def dead_sentence(taken: Inventory, untied: Untied | None) -> str:
 
 
 def _reasons(taken: Inventory) -> str:
-    counts = {name: int((taken.dead.evidence == EVIDENCE.index(name)).sum()) for name in _REASONS}
+    counts = {
+        name: int((taken.dead_rows.evidence == EVIDENCE.index(name)).sum()) for name in _REASONS
+    }
     held = {name: count for name, count in counts.items() if count}
     if len(held) == 1:
         return _REASONS[next(iter(held))]
@@ -64,7 +66,7 @@ def _elsewhere(taken: Inventory, untied: Untied | None) -> str:
         return ""
     other = "output" if taken is untied.read else "input"
     count = untied.counts[f"{other} only"]
-    more = "more " if taken.dead.rows.any() else ""
+    more = "more " if taken.dead_rows.rows.any() else ""
     verb = "is" if count == 1 else "are"
     return f" In the {other} matrix, {count:,} {more}{verb} dead." if count else ""
 

@@ -18,8 +18,8 @@ from deadtokens.inventory import (
     Inventory,
     NamedToken,
     Untied,
-    dead_tokens,
-    named_tokens,
+    dead_lines,
+    named_lines,
     token_of,
 )
 from deadtokens.keep import Keep
@@ -54,8 +54,8 @@ def write_inventory(folder: Path, taken: Inventory, untied: Untied | None) -> li
         for name in _OPTIONAL:  # the earlier census's would not belong to this one
             (folder / name).unlink(missing_ok=True)
     search = taken.search
-    masks = {"cluster": search.rows, "zero": search.zero, "dead": taken.dead.rows}
-    dead, named = dead_tokens(taken, untied), named_tokens(taken, untied)
+    masks = {"cluster": search.rows, "zero": search.zero, "dead": taken.dead_rows.rows}
+    dead, named = dead_lines(taken, untied), named_lines(taken, untied)
     written = [
         *_write_groups(folder, taken.matrix, taken.census, masks),
         _write_records(folder / "tokens.csv", DeadToken, dead),
@@ -204,17 +204,17 @@ def inventory_facts(
         "equal_as_stored": _raw_facts(taken.raw),
         "not_finite": found.not_finite.tolist(),
         "zero_rows": int(search.zero.sum()),
-        "n_dead": int(taken.dead.rows.sum()),
-        "dead_by": taken.dead.how,
+        "n_dead": int(taken.dead_rows.rows.sum()),
+        "dead_by": taken.dead_rows.how,
         "undecided": search.undecided or None,
         "mostly_dead": taken.mostly_dead,
-        "dead_words": taken.dead.words,
+        "dead_words": taken.dead_rows.words,
         "cluster": _search_facts(search),
         "merging": taken.merging,
         "dead_in": untied.counts if untied else None,
         "role": _role(taken, untied),
         "labels": labels.label_counts() if labels else None,
-        "dead_labels": labels.label_counts(taken.dead.rows) if labels else None,
+        "dead_labels": labels.label_counts(taken.dead_rows.rows) if labels else None,
         "unreachable": labels.unreachable if labels else None,
         "label_notes": list(labels.notes) if labels else [],
         "named": len(named),

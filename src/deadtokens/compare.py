@@ -7,10 +7,10 @@ T + 1 draws, so that it is valid whatever T is; ties count against significance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from deadtokens.errors import SelectionError, plain
 from deadtokens.kernels.types import BoolArray, Float64Array
 from deadtokens.montecarlo import FAMILY_LEVEL, called, holm, smallest_p, tails, two_sided
 from deadtokens.observed import Measured, observe
-from deadtokens.runs import INTEGER_COLUMNS, RunFolder, open_run
-from deadtokens.showing import Shown
+from deadtokens.runs import RunFolder, open_run
+from deadtokens.showing import Drawn, Shown
+from deadtokens.tabular import Records, Tabular
+from deadtokens.trial_tables import INTEGER_COLUMNS
 from deadtokens.trials import STATISTICS
 
 Verdict: TypeAlias = Literal[
@@ -27,25 +29,6 @@ Verdict: TypeAlias = Literal[
 ]
 
 JOINT = "joint"
-COMPARISON_COLUMNS = (
-    "metric",
-    "observed",
-    "synthetic_mean",
-    "synthetic_std",
-    "synthetic_median",
-    "synthetic_min",
-    "synthetic_max",
-    "z_score",
-    "skewness",
-    "kurtosis",
-    "p_value",
-    "p_holm",
-    "percentile",
-    "verdict",
-    "sigma",
-    "trials",
-)
-
 # Numbers closer than this, relative to their size, are the same number. A mean over pairs is summed
 # in an order that depends on how a trial is measured, and division adds roundings: some ulps. The
 # least that can truly change, one distance of 2e8 by a lattice step, moves a mean by over 1e-12.
@@ -196,7 +179,7 @@ class SigmaComparison(Shown):
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(Tabular, Drawn):
     """A measured cluster beside the trials of a run.
 
     Attributes:
@@ -218,6 +201,18 @@ class Comparison(Shown):
             f"<Comparison of {plain(self.measured)} with {plain(str(self.run))}: "
             f"at sigma {best.sigma:.4g}, {off} of {len(best.metrics)} statistics set it apart>"
         )
+
+    def columns(self) -> Mapping[str, Any]:
+        """The columns of comparison.csv: for each sigma a line per metric and the joint one's."""
+        of_metrics = Records(
+            MetricComparison, (line for at in self.sigmas for line in (*at.metrics, at.joint))
+        )
+        each = [len(at.metrics) + 1 for at in self.sigmas]
+        return {
+            **of_metrics.columns(),
+            "sigma": np.repeat([at.sigma for at in self.sigmas], each),
+            "trials": np.repeat([at.trials for at in self.sigmas], each),
+        }
 
     @property
     def best(self) -> SigmaComparison:

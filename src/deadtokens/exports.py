@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.centres import fit_terms
-from deadtokens.compare import COMPARISON_COLUMNS, Comparison
+from deadtokens.compare import Comparison
 from deadtokens.distances import Distances
 from deadtokens.fit import Fit
 from deadtokens.independence import Independence
@@ -58,13 +58,9 @@ def write_comparison(path: Path, comparison: Comparison) -> Written:
     Raises:
         OutputError: The file cannot be written.
     """
-    lines = [
-        [*astuple(metric), at.sigma, at.trials]
-        for at in comparison.sigmas
-        for metric in (*at.metrics, at.joint)
-    ]
-    write_csv(path, COMPARISON_COLUMNS, lines)
-    return Written(path, f"{len(lines):,} rows x {len(COMPARISON_COLUMNS)} columns")
+    table = comparison.table()
+    write_csv(path, table.column_names, (line.values() for line in table.to_pylist()))
+    return Written(path, f"{table.num_rows:,} rows x {table.num_columns} columns")
 
 
 def theory_row(expected: Expectation) -> dict[str, float | None]:

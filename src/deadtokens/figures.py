@@ -1,27 +1,38 @@
-"""Tables and totals drawn on matplotlib Axes. Nothing is computed here but places on the page."""
+"""Results drawn on matplotlib Axes. Nothing is computed here but places on the page.
+
+`plot` draws whatever there is a picture of: it is what ``.plot()`` of a result calls. The functions
+below it say what can be chosen. `deadtokens.pictures` makes a sweep's own figures, which are files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from types import UnionType
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter
-from scipy import special
+from matplotlib.axes import Axes
 
+from deadtokens.arguments import check_names
+from deadtokens.cluster import ClusterSearch
+from deadtokens.compare import Comparison
+from deadtokens.errors import SelectionError
+from deadtokens.inventory import Inventory
 from deadtokens.kernels.types import Float64Array, Int64Array
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from deadtokens.summaries import SigmaTotals
+from deadtokens.statistics import Measurement
+from deadtokens.summaries import SigmaTotals, Totals
+from deadtokens.trial_tables import Trials
+from deadtokens.trials import STATISTICS
 
 # Distinct to colour-blind readers, and in greyscale.
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"
-_STYLE: Any = {
+_SERIES = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MEASURES = {"Euclidean": "Euclidean distance", "lattice steps": "lattice steps"}
+_FARTHEST = 20.0  # standard deviations that have a place of their own
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -29,6 +40,216 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deadtokens",
 }
+
+
+def _axes(axes: Axes | None) -> Axes:
+    if axes is not None:
+        return axes
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6.4, 4), layout="constrained")[1]
+
+
+def plot(result: object, axes: Axes | None = None, **choice: Any) -> Axes:
+    """Draw a result by its kind.
+
+    Args:
+        result: An inventory or a search for the cluster (`void`), a measurement (`components`), the
+            totals of one sigma (`elements`) or of several (`statistic`), trials (`histogram`), or a
+            comparison (`deviations`).
+        axes: Where to draw; on new axes if there are none.
+        choice: What the function of that kind lets choose.
+
+    Raises:
+        SelectionError: There is no picture of it, nothing in it to draw, or no such choice.
+    """
+    for kind, draw in _DRAWN.items():
+        if isinstance(result, kind):
+            check_names("plot", choice, [*signature(draw).parameters][2:])
+            return draw(result, axes, **choice)
+    raise SelectionError(
+        f"there is no picture of a value of type {type(result).__name__}",
+        where="plot",
+        remedy="give an inventory, a measurement, totals or trials of a sweep, or a comparison",
+    )
+
+
+def void(found: Inventory | ClusterSearch, axes: Axes | None = None) -> Axes:
+    """Rows in order of distance from the centre, and the gap, in the measure that decided.
+
+    Raises:
+        SelectionError: No centre was found.
+    """
+    search = found.search if isinstance(found, Inventory) else found
+    gap = search.void
+    if gap is None:
+        raise SelectionError(
+            "no distances: no centre was found", where="void", remedy=search.reason or None
+        )
+    held = search.distances
+    if gap.measure == "lattice steps" and search.steps is not None:
+        held = np.where(search.steps < 0, np.nan, search.steps)
+    rows = np.flatnonzero(np.isfinite(held) & ~search.zero)
+    order = rows[np.argsort(held[rows], kind="stable")]
+    place = np.arange(1, order.size + 1)
+    with mpl.rc_context(STYLE):
+        axes = _axes(axes)
+        for side, colour, label in ((False, GREY, "other rows"), (True, BLUE, "the cluster")):
+            of_side = search.rows[order] == side
+            if of_side.any():
+                axes.plot(
+                    place[of_side], held[order][of_side], ".", ms=4, color=colour, label=label
+                )
+        if gap.convincing:
+            axes.axhspan(gap.inside, gap.outside, color=ORANGE, alpha=0.15, lw=0, label="gap")
+        axes.set(xscale="log", xlabel="rows, nearest first", ylabel=_MEASURES[gap.measure])
+        positive = held[order][held[order] > 0]
+        if positive.size < order.size:  # rows that are the centre itself
+            axes.set_yscale("symlog", linthresh=float(positive.min()) if positive.size else 1.0)
+            axes.set_ylim(0, None)
+        else:
+            axes.set_yscale("log")
+        axes.legend(frameon=False, fontsize=8)
+    return axes
+
+
+def components(measurement: Measurement, axes: Axes | None = None) -> Axes:
+    """The number of components against the touching distance, in units of epsilon.
+
+    Raises:
+        SelectionError: Fewer than two distinct vectors, or too many for exact distances.
+    """
+    held = measurement.connectivity
+    if held is None:
+        raise SelectionError(
+            "no distances between vectors",
+            where="components",
+            remedy=measurement.blank_reason or "measure at least two distinct vectors",
+        )
+    epsilon = float(measurement.row["epsilon"] or 0)
+    touching = float(measurement.row["touching"] or 0) / epsilon
+    with mpl.rc_context(STYLE):
+        axes = _axes(axes)
+        x = held.distances / epsilon
+        start = np.concatenate([[0.0], x, [held.complete_at / epsilon * 1.1]])
+        number = np.concatenate(
+            [[measurement.row["n_unique"]], held.n_components, held.n_components[-1:]]
+        )
+        axes.step(start, number, where="post", color=BLUE, lw=1.6)
+        axes.axvline(touching, color=ORANGE, lw=1.2, ls="--", label="touching distance")
+        axes.axvline(held.connected_at / epsilon, color=GREY, lw=1, ls=":", label="connected from")
+        axes.set(xlabel="distance / ε", ylabel="components")
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(0, float(number.max()) * 1.6)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.legend(frameon=False, fontsize=8)
+    return axes
+
+
+def elements(totals: SigmaTotals, axes: Axes | None = None) -> Axes:
+    """The pooled distribution of value minus centroid, with its Gaussian."""
+    with mpl.rc_context(STYLE):
+        axes = _axes(axes)
+        draw_elements(axes, Elements.of(totals))
+    return axes
+
+
+def statistic(totals: Totals, axes: Axes | None = None, *, metric: str = "n_unique") -> Axes:
+    """A statistic against sigma: a dot per trial, and the median.
+
+    Raises:
+        SelectionError: No such statistic.
+    """
+    _check_metric(metric)
+    sigmas = [of_sigma.sigma for of_sigma in totals]
+    values = [of_sigma.metric(metric) for of_sigma in totals]
+    with mpl.rc_context(STYLE):
+        axes = _axes(axes)
+        x = np.repeat(sigmas, [len(of_sigma) for of_sigma in values])
+        axes.plot(x, np.concatenate(values), ".", ms=3, color=GREY, alpha=0.35, label="trials")
+        medians = [float(np.median(of_sigma)) for of_sigma in values]
+        axes.plot(sigmas, medians, "o-", ms=3.5, lw=0.9, color=BLUE, label="median of trials")
+        axes.set(xlabel="σ", ylabel=metric)
+        if min(sigmas) > 0 and max(sigmas) > 10 * min(sigmas):
+            axes.set_xscale("log")
+        axes.legend(frameon=False, fontsize=8)
+    return axes
+
+
+def histogram(trials: Trials, axes: Axes | None = None, *, metric: str = "n_unique") -> Axes:
+    """A statistic over the trials of each sigma.
+
+    Raises:
+        SelectionError: No such statistic.
+    """
+    _check_metric(metric)
+    column = STATISTICS.index(metric)
+    with mpl.rc_context(STYLE):
+        axes = _axes(axes)
+        values = [of_sigma.rows[:, column] for of_sigma in trials.of_sigmas]
+        edges = np.histogram_bin_edges(np.concatenate(values), 60)
+        for i, (of_sigma, of_trials) in enumerate(zip(trials.of_sigmas, values, strict=True)):
+            axes.stairs(
+                np.histogram(of_trials, edges)[0],
+                edges,
+                color=_SERIES[i % len(_SERIES)],
+                lw=1.4,
+                ls=("-", "--", ":")[i // len(_SERIES) % 3],
+                label=f"σ = {of_sigma.sigma:.4g}",
+            )
+        axes.set(xlabel=metric, ylabel="trials")
+        axes.legend(frameon=False, fontsize=8)
+    return axes
+
+
+def deviations(
+    comparison: Comparison, axes: Axes | None = None, *, sigma: float | None = None
+) -> Axes:
+    """Each statistic's distance from the trials' mean, in standard deviations, at one sigma.
+
+    The sigma is the best one unless another one of the run's is named. What deviates more than
+    twenty stands at the edge, with its number.
+
+    Raises:
+        SelectionError: The run has no such sigma.
+    """
+    at = comparison.best
+    if sigma is not None:
+        held = {one.sigma: one for one in comparison.sigmas}
+        if sigma not in held:
+            raise SelectionError(
+                f"no trials at {sigma:g}",
+                where="sigma",
+                remedy=f"give one of {', '.join(f'{one:.6g}' for one in held)}",
+            )
+        at = held[sigma]
+    shown = [metric for metric in at.metrics if metric.z_score is not None][::-1]
+    farthest = max((abs(metric.z_score or 0.0) for metric in shown), default=0.0)
+    reach = min(max(4.0, 1.2 * farthest), 1.3 * _FARTHEST)
+    with mpl.rc_context(STYLE):
+        axes = _axes(axes)
+        for place, metric in enumerate(shown):
+            z = metric.z_score or 0.0
+            x = min(max(z, -_FARTHEST), _FARTHEST)
+            colour = BLUE if metric.verdict == "consistent" else ORANGE
+            axes.plot([0, x], [place, place], "-", color=colour, lw=1)
+            axes.plot([x], [place], "o", ms=5, color=colour)
+            if x != z:
+                side = "left" if x > 0 else "right"
+                axes.annotate(f" {z:.3g} ", (x, place), va="center", ha=side, fontsize=7)
+        axes.axvspan(-2, 2, color=GREY, alpha=0.15, lw=0)
+        axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_yticks(range(len(shown)), [metric.metric for metric in shown], fontsize=7)
+        axes.set(xlabel="standard deviations from the trials' mean", xlim=(-reach, reach))
+        axes.set_title(f"σ = {at.sigma:.4g}", loc="left")
+    return axes
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in STATISTICS:
+        raise SelectionError(
+            f"unknown statistic {metric!r}", where="metric", remedy=f"use {', '.join(STATISTICS)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,47 +270,8 @@ class Elements:
         return cls(totals.sigma, totals.deviations, totals.counts, *totals.moments)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A metric against sigma: every trial, and what theory expects.
-
-    Attributes:
-        label: The metric, in words.
-        trials: A (trials,) array for each sigma.
-        expected_sigmas: (k,) sigmas of the closed form.
-        expected: (k,) its values.
-    """
-
-    label: str
-    trials: Sequence[Float64Array]
-    expected_sigmas: Float64Array
-    expected: Float64Array
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Populations by rank: the median over trials and a band."""
-
-    sigma: float
-    ranks: Int64Array
-    median: Float64Array
-    low: Float64Array
-    high: Float64Array
-
-
-def elements_figure(elements: Sequence[Elements], caption: str) -> Figure:
-    """The pooled distribution of value minus centroid, with its Gaussian, beside a Q-Q plot."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 0.5 + 3.1 * len(elements)), layout="constrained")
-        axes = figure.subplots(len(elements), 2, squeeze=False)
-        for (left, right), of_sigma in zip(axes, elements, strict=True):
-            _density(left, of_sigma)
-            _quantiles(right, of_sigma)
-        figure.suptitle(f"Elements: value minus centroid\n{caption}", fontsize=11)
-    return figure
-
-
-def _density(axes: Axes, elements: Elements) -> None:
+def draw_elements(axes: Axes, elements: Elements) -> None:
+    """The pooled distribution on a logarithmic scale, with its Gaussian and its moments."""
     axes.set_title(f"σ = {elements.sigma:.4g}", loc="left")
     axes.set(xlabel="value − centroid", ylabel="density")
     if elements.std == 0:
@@ -121,71 +303,11 @@ def _density(axes: Axes, elements: Elements) -> None:
     axes.text(0.02, 0.97, "— Gaussian", color=ORANGE, transform=axes.transAxes, va="top")
 
 
-def _quantiles(axes: Axes, elements: Elements) -> None:
-    axes.set(xlabel="normal quantile", ylabel="quantile of (value − centroid) / std")
-    if elements.std == 0:
-        axes.text(0.5, 0.5, "nothing varies", transform=axes.transAxes, ha="center")
-        return
-    order = np.argsort(elements.deviations, kind="stable")
-    cumulative = np.cumsum(elements.counts[order])
-    z = np.linspace(-4.5, 4.5, 361)
-    at = np.searchsorted(cumulative, special.ndtr(z) * cumulative[-1])
-    values = elements.deviations[order][np.minimum(at, order.size - 1)]
-    axes.axline((0, 0), slope=1, color=ORANGE, lw=1.2)
-    axes.plot(z, (values - elements.mean) / elements.std, ".", color=BLUE, ms=3)
-    axes.text(0.02, 0.97, "— normal", color=ORANGE, transform=axes.transAxes, va="top")
-
-
-def curves_figure(sigmas: Sequence[float], curves: Sequence[Curve], caption: str) -> Figure:
-    """Metrics against sigma: a dot per trial, the median, and the closed form."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.2 * len(curves), 4.2), layout="constrained")
-        axes = figure.subplots(1, len(curves), squeeze=False)[0]
-        logarithmic = min(sigmas) > 0 and max(sigmas) > 20 * min(sigmas)
-        for place, curve in zip(axes, curves, strict=True):
-            x = np.repeat(sigmas, [len(values) for values in curve.trials])
-            y = np.concatenate(list(curve.trials))
-            place.plot(x, y, ".", ms=3, color=GREY, alpha=0.35, mew=0, rasterized=True)
-            place.plot(
-                curve.expected_sigmas, curve.expected, color=ORANGE, lw=2.2, label="closed form"
-            )
-            medians = [float(np.median(values)) for values in curve.trials]
-            place.plot(sigmas, medians, "o-", ms=3.5, lw=0.9, color=BLUE, label="median of trials")
-            place.plot([], [], ".", color=GREY, label="trials")
-            place.set(xlabel="σ", ylabel=curve.label)
-            if logarithmic:
-                place.set_xscale("log")
-            place.set_yscale("symlog", linthresh=1)
-            place.set_ylim(-0.2, max(float(y.max()), 1) * 1.6)
-        axes[0].legend(frameon=False, fontsize=8, loc="best")
-        figure.suptitle(caption, fontsize=11)
-    return figure
-
-
-def ranks_figure(ranked: Sequence[Ranked], caption: str) -> Figure:
-    """Populations by rank, the largest first: median and band over trials."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(max(7.5, 1.2 + 3.6 * len(ranked)), 4), layout="constrained")
-        axes = figure.subplots(1, len(ranked), squeeze=False, sharey=True)[0]
-        for place, of_sigma in zip(axes, ranked, strict=True):
-            present = of_sigma.high > 0
-            x = of_sigma.ranks[present]
-            low, median, high = (
-                np.maximum(values[present], 0.5)
-                for values in (of_sigma.low, of_sigma.median, of_sigma.high)
-            )
-            place.fill_between(x, low, high, color=BLUE, alpha=0.25, lw=0, step="mid")
-            place.step(x, median, where="mid", color=BLUE, lw=1.6)
-            place.axhline(1, color=GREY, lw=0.8, ls=":")
-            place.set(xscale="log", yscale="log", xlabel="rank")
-            place.set_xlim(0.8, max(2.0, float(x.max()) * 1.3))
-            place.set_title(f"σ = {of_sigma.sigma:.4g}", loc="left")
-            ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, *(10.0**k for k in range(3, 10))]
-            place.xaxis.set_major_locator(FixedLocator([t for t in ticks if t <= x.max()]))
-            place.xaxis.set_major_formatter("{x:g}")
-            place.xaxis.set_minor_formatter(NullFormatter())
-            place.yaxis.set_major_formatter("{x:g}")
-        axes[0].set_ylim(0.5, None)
-        axes[0].set_ylabel("tokens that hold the vector")
-        figure.suptitle(f"Populations by rank: median and 90 % band\n{caption}", fontsize=11)
-    return figure
+_DRAWN: dict[type | UnionType, Callable[..., Axes]] = {
+    Inventory | ClusterSearch: void,
+    Measurement: components,
+    SigmaTotals: elements,
+    Totals: statistic,
+    Trials: histogram,
+    Comparison: deviations,
+}

@@ -1,27 +1,25 @@
-"""Which tokens of a model are dead, and the evidence: census, cluster and labels put together."""
+"""Which tokens of a model are dead, and the evidence: census, cluster and labels together."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.census import NOT_FINITE, Census, census, raw_census
-from deadtokens.cluster import ClusterSearch, find_cluster
-from deadtokens.deadrows import EVIDENCE, DeadRows, put_together
-from deadtokens.errors import SourceError
-from deadtokens.formats import BFLOAT16, FLOAT16
+from deadtokens.census import NOT_FINITE, Census
+from deadtokens.cluster import ClusterSearch
+from deadtokens.deadrows import EVIDENCE, DeadRows
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
-from deadtokens.merging import merging
-from deadtokens.near import look_around
 from deadtokens.row_facts import composition as composition
 from deadtokens.row_facts import row_norms
-from deadtokens.showing import Shown
-from deadtokens.sources import Matrix, MatrixLike, as_matrix
-from deadtokens.tokens import LABELS, Labels, label_rows
+from deadtokens.showing import Drawn
+from deadtokens.sources import Matrix
+from deadtokens.tabular import Records
+from deadtokens.tokens import LABELS, Labels
 
 MatrixName: TypeAlias = Literal["input", "output", "both", "only"]
 
@@ -30,7 +28,7 @@ NAMED = ("special", "reserved", "added")
 
 
 @dataclass(frozen=True)
-class Inventory(Shown):
+class Inventory(Drawn):
     """What is known of every row of a matrix.
 
     Attributes:
@@ -38,7 +36,7 @@ class Inventory(Shown):
         census: Its groups of equal rows, by value.
         raw: The groups of rows equal as stored, where it is quantised.
         search: The search for the dead cluster.
-        dead: The rows that count as dead, and by which evidence.
+        dead_rows: The rows that count as dead, and by which evidence.
         merging: For each format that is coarser: how many rows would equal another one in it.
         labels: What the tokenizer says of each row; None without one.
     """
@@ -47,14 +45,26 @@ class Inventory(Shown):
     census: Census
     raw: Census | None
     search: ClusterSearch
-    dead: DeadRows
+    dead_rows: DeadRows
     merging: dict[str, int]
     labels: Labels | None
+
+    @cached_property
+    def dead(self) -> DeadTokens:
+        """The dead tokens of this matrix, ascending by row: a list, and a table."""
+        return dead_lines(self)
+
+    @cached_property
+    def special(self) -> Records[NamedToken]:
+        """The special, reserved and added tokens, and whether they were trained, likewise."""
+        return named_lines(self)
 
     @property
     def mostly_dead(self) -> bool:
         """Whether more than half of all rows are dead, of a source that has others."""
-        return 2 * int(self.dead.rows.sum()) > self.matrix.n_rows and not bool(self.dead.rows.all())
+        return 2 * int(self.dead_rows.rows.sum()) > self.matrix.n_rows and not bool(
+            self.dead_rows.rows.all()
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -62,64 +72,7 @@ class Inventory(Shown):
         return self.matrix.warnings + (self.labels.warnings if self.labels else ())
 
     def __repr__(self) -> str:
-        return f"<Inventory of {self.matrix!r}: {int(self.dead.rows.sum()):,} dead rows>"
-
-
-def take_inventory(
-    matrix: MatrixLike, *, labels: Labels | None = None, workers: int | None = None
-) -> Inventory:
-    """Find the dead rows of a matrix and label all rows by the matrix's tokenizer.
-
-    Args:
-        matrix: The matrix, or whatever `open_matrix` takes.
-        labels: Of its rows, where they are known already.
-        workers: Threads; all cores by default.
-
-    Raises:
-        SourceError: The matrix or the tokenizer cannot be read.
-    """
-    matrix = _beside_the_other(as_matrix(matrix, "matrix"))
-    with ThreadPoolExecutor(1) as beside:
-        # Most of labelling is done outside the interpreter's lock.
-        labelling = None if labels else beside.submit(_labels_of, matrix)
-        found = census(matrix)
-        raw = raw_census(matrix) if matrix.quantised else None
-        search = find_cluster(matrix, found, workers=workers)
-        coarser = [fmt for fmt in (BFLOAT16, FLOAT16) if fmt is not matrix.format]
-        merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
-        outside = (found.first != NOT_FINITE) & ~search.zero & ~search.clustered
-        around = look_around(matrix, outside, found.first != NOT_FINITE, workers=workers)
-        if labelling:
-            labels, notes = labelling.result()
-            matrix = replace(matrix, notes=matrix.notes + notes)
-    search, dead = put_together(matrix, found, search, around, labels)
-    return Inventory(matrix, found, raw, search, dead, merged, labels)
-
-
-def _labels_of(matrix: Matrix) -> tuple[Labels | None, tuple[str, ...]]:
-    """The labels of a matrix's rows; why there are none, if its own tokenizer cannot be read.
-
-    Raises:
-        SourceError: The tokenizer cannot be read, and was given by hand.
-    """
-    try:
-        return label_rows(matrix), ()
-    except SourceError as error:
-        if matrix.model is None or matrix.tokenizer is not matrix.model.tokenizer:
-            raise
-        return None, (f"tokens are not named: {error}",)
-
-
-def _beside_the_other(matrix: Matrix) -> Matrix:
-    """The matrix, with what comparing it with the model's other one says."""
-    if matrix.model is None or matrix.tensor not in (matrix.model.weighed.pair or ()):
-        return matrix
-    warnings, notes = matrix.model.said_of_both()
-    return replace(
-        matrix,
-        warnings=tuple(dict.fromkeys((*matrix.warnings, *warnings))),
-        notes=tuple(dict.fromkeys((*matrix.notes, *notes))),
-    )
+        return f"<Inventory of {self.matrix!r}: {int(self.dead_rows.rows.sum()):,} dead rows>"
 
 
 @dataclass(frozen=True)
@@ -144,7 +97,7 @@ class Untied:
         """Which rows are dead in the input and in the output matrix; as long as the longer one."""
         n = max(self.read.matrix.n_rows, self.written.matrix.n_rows)
         masks = []
-        for rows in (self.read.dead.rows, self.written.dead.rows):
+        for rows in (self.read.dead_rows.rows, self.written.dead_rows.rows):
             mask = np.zeros(n, dtype=np.bool_)
             mask[: rows.size] = rows
             masks.append(mask)
@@ -172,34 +125,6 @@ class Both:
 
     untied: Untied | None = None
     unread: str = ""
-
-
-def take_both(taken: Inventory, *, transfer: bool = False, workers: int | None = None) -> Both:
-    """Look at the other matrix too, where input and output are two.
-
-    Args:
-        taken: The inventory of one of them, which is not taken again.
-        transfer: Whether the other one may be transferred from the hub.
-        workers: Threads; all cores by default.
-    """
-    model, own = taken.matrix.model, taken.matrix.tensor
-    pair = model.weighed.pair if model else None
-    if model is None or pair is None or own not in pair:
-        return Both()
-    other = pair[1 - pair.index(own)]
-    if model.remote and not transfer:
-        if model.tied:
-            return Both()
-        return Both(unread=f"{other} was not transferred: add --both")
-    if model.equal:
-        return Both()
-    try:
-        matrix = replace(model.matrix(other), tokenizer=taken.matrix.tokenizer)
-    except SourceError as error:
-        return Both(unread=str(error))
-    labels = taken.labels if matrix.n_rows == taken.matrix.n_rows else None
-    two = taken, take_inventory(matrix, labels=labels, workers=workers)
-    return Both(Untied(*(two if own == pair[0] else reversed(two))))
 
 
 @dataclass(frozen=True)
@@ -236,21 +161,34 @@ class DeadToken:
     dead_in: MatrixName
 
 
-def dead_tokens(taken: Inventory, untied: Untied | None = None) -> list[DeadToken]:
+class DeadTokens(Records[DeadToken]):
+    """The dead tokens of a model: a list of them, and a table.
+
+    Attributes:
+        rows: (V,) bool, the rows that they are.
+    """
+
+    def __init__(self, rows: BoolArray, lines: Iterable[DeadToken] = ()) -> None:
+        super().__init__(DeadToken, lines)
+        self.rows = rows
+
+
+def dead_lines(taken: Inventory, untied: Untied | None = None) -> DeadTokens:
     """The dead rows, ascending, with what is known of each.
 
     With ``untied``, the rows that are dead in either matrix. What is told of a row is that of the
     matrix of ``taken`` where it is dead there, else of the other.
     """
-    own = np.flatnonzero(taken.dead.rows)
+    own = np.flatnonzero(taken.dead_rows.rows)
     if untied is None:
-        return _dead_tokens(taken, own, np.full(taken.matrix.n_rows, "only", dtype=object))
+        names = np.full(taken.matrix.n_rows, "only", dtype=object)
+        return DeadTokens(taken.dead_rows.rows, _dead_tokens(taken, own, names))
     read, written = untied.dead_in
     names = np.where(read & written, "both", np.where(read, "input", "output"))
     other = untied.read if taken is untied.written else untied.written
     others = np.setdiff1d(np.flatnonzero(read | written), own)
     tokens = _dead_tokens(taken, own, names) + _dead_tokens(other, others, names)
-    return sorted(tokens, key=lambda token: token.row)
+    return DeadTokens(read | written, sorted(tokens, key=lambda token: token.row))
 
 
 def _dead_tokens(taken: Inventory, rows: Int64Array, dead_in: npt.NDArray[Any]) -> list[DeadToken]:
@@ -290,7 +228,7 @@ def token_of(matrix: Matrix, row: int) -> int:
 
 def evidence_of(taken: Inventory, row: int) -> str:
     """By what a row counts as dead, of `deadtokens.deadrows.EVIDENCE`; empty if it does not."""
-    return EVIDENCE[int(taken.dead.evidence[row])]
+    return EVIDENCE[int(taken.dead_rows.evidence[row])]
 
 
 def _distance(taken: Inventory, row: int) -> float | None:
@@ -322,7 +260,7 @@ class NamedToken:
     dead_in: MatrixName | Literal[""] = ""
 
 
-def named_tokens(taken: Inventory, untied: Untied | None = None) -> list[NamedToken]:
+def named_lines(taken: Inventory, untied: Untied | None = None) -> Records[NamedToken]:
     """The special, reserved and added tokens: which are untrained, and the evidence.
 
     With ``untied``, those whose row is dead in either matrix are untrained. The evidence is that of
@@ -330,12 +268,12 @@ def named_tokens(taken: Inventory, untied: Untied | None = None) -> list[NamedTo
     dead in the other one only.
     """
     labels = taken.labels
+    found = Records(NamedToken)
     if labels is None:
-        return []
+        return found
     rows = np.flatnonzero(np.isin(labels.labels, [LABELS.index(name) for name in NAMED]))
     told = [_named_evidence(taken, untied, row) for row in rows.tolist()]
     norms = _norms_where_dead(taken, untied, rows, [dead_in for dead_in, _ in told])
-    found = []
     for row, norm, (dead_in, evidence) in zip(rows.tolist(), norms, told, strict=True):
         found.append(
             NamedToken(
@@ -368,13 +306,13 @@ def _named_evidence(
 ) -> tuple[MatrixName | Literal[""], str]:
     """In which matrices a row is dead, and the evidence in words."""
     if untied is None:
-        return ("only" if taken.dead.rows[row] else ""), _evidence_words(taken, row)
+        return ("only" if taken.dead_rows.rows[row] else ""), _evidence_words(taken, row)
     sides: tuple[tuple[MatrixName, Inventory], ...] = (
         ("input", untied.read),
         ("output", untied.written),
     )
     dead = [(name, side) for name, side in sides
-            if row < side.matrix.n_rows and side.dead.rows[row]]  # fmt: skip
+            if row < side.matrix.n_rows and side.dead_rows.rows[row]]  # fmt: skip
     if not dead:
         return "", _evidence_words(taken, row)
     words = "; ".join(f"in the {name}: {_evidence_words(side, row)}" for name, side in dead)

@@ -60,7 +60,7 @@ def keep_map(taken: Inventory, both: Both) -> Keep:
             where=taken.matrix.source,
             remedy="add --both, or give a model whose two matrices can be read",
         )
-    dropped, matrices = taken.dead.rows, [taken.matrix]
+    dropped, matrices = taken.dead_rows.rows, [taken.matrix]
     if both.untied is not None:
         dropped = np.logical_and(*both.untied.dead_in)
         matrices = [both.untied.read.matrix, both.untied.written.matrix]

@@ -53,6 +53,7 @@ from deadtokens.statistics import Measurement
 from deadtokens.study import Study
 from deadtokens.summaries import SigmaTotals
 from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells
+from deadtokens.tabular import Tabular
 from deadtokens.theory import Expectation
 from deadtokens.tokens import Labels
 from deadtokens.verdict import Verdict
@@ -77,8 +78,14 @@ def _write(shown: Shown) -> None:
     kind = type(shown)
     if kind in _TABLES:
         _TABLES[kind]([shown])
+    elif kind in _WRITERS:
+        _WRITERS[kind](shown)
+    elif isinstance(shown, ShownList) and (not shown or isinstance(shown[0], Shown)):
+        _list(shown)
+    elif isinstance(shown, Tabular):
+        _tabular(shown)
     else:
-        _WRITERS.get(kind, _one_line)(shown)
+        _one_line(shown)
 
 
 def _element(part: Part) -> str:
@@ -212,6 +219,24 @@ def _list(results: ShownList[Any]) -> None:
         left_out(len(results) - _SHOWN, "more", "")
 
 
+def _tabular(shown: Tabular) -> None:
+    """The first lines of a table that has no form of its own."""
+    held = shown.table()
+    table = new_table(*held.column_names)
+    for record in held.slice(0, _SHOWN).to_pylist():
+        table.add_row(*map(text_cell, map(_value, record.values())))
+    print_table(table)
+    left_out(held.num_rows - _SHOWN, "more: .to_frame() or .table() has all of them", "")
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _run_folder(run: RunFolder) -> None:
     held = run.specification
     line(f"{run.path}")
@@ -255,7 +280,6 @@ _WRITERS: dict[type[Shown], Callable[[Any], None]] = {
     RunFolder: _run_folder,
     SavedTrials: _one_line,
     SigmaComparison: comparing.show_sigma,
-    ShownList: _list,
     Snowball: _snowball,
     Solution: _solution,
     Study: _study,

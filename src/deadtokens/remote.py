@@ -16,7 +16,8 @@ from deadtokens.cloud import Cloud
 from deadtokens.device.choice import DeviceName, pick, take_the_cpu
 from deadtokens.errors import ClusterError, DeviceError
 from deadtokens.kernels.occupancy import OccupancyTable
-from deadtokens.runs import RunFolder, digest, environment, write_part
+from deadtokens.parts import write_part
+from deadtokens.runs import RunFolder, digest, environment
 from deadtokens.sampling import SamplerName, occupancy_table
 from deadtokens.scheduler import Cluster, Job
 from deadtokens.specification import Sweep, Unit

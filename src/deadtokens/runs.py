@@ -20,12 +20,9 @@ import hashlib
 import json
 import os
 import platform
-import re
 import secrets
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import pairwise
@@ -33,15 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deadtokens.errors import OutputError, SelectionError, SourceError, plain
 from deadtokens.files import load_array
-from deadtokens.kernels.types import Float64Array, Int64Array
+from deadtokens.kernels.types import Float64Array
+from deadtokens.parts import PART_NAME, Part, read_part, write_part
 from deadtokens.showing import Shown
-from deadtokens.statistics import COLUMNS
-from deadtokens.trials import STATISTICS, Batch
+from deadtokens.trial_tables import OfSigma, Trials
+from deadtokens.trials import Batch
 from deadtokens.writing import (
     locked,
     make_folder,
@@ -51,22 +47,7 @@ from deadtokens.writing import (
     write_safetensors,
 )
 
-_PART_NAME = re.compile(r"s(\d{4,})-t(\d{12})-n(\d{6,})\.parquet")
-# Everything that counts something is a whole number.
-INTEGER_COLUMNS = frozenset(
-    name for name in COLUMNS if name.startswith(("n_", "total", "black", "largest_bh", "smallest"))
-) | {"trial_id", "top2_population", "largest_component_size"}
 _VERSIONED = ("deadtokens", "numpy", "scipy", "numba", "ml_dtypes", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Trials first .. first + count - 1 of the sigma of that index, in a file."""
-
-    sigma_index: int
-    first: int
-    count: int
-    path: Path
 
 
 class RunFolder(Shown):
@@ -241,7 +222,7 @@ class RunFolder(Shown):
         found: dict[int, list[Part]] = {}
         folder = self.path / "parts"
         for name in os.listdir(folder):  # noqa: PTH208 (a path for each name would take longer)
-            if name.startswith(prefix) and (match := _PART_NAME.fullmatch(name)):
+            if name.startswith(prefix) and (match := PART_NAME.fullmatch(name)):
                 index, first, count = map(int, match.groups())
                 found.setdefault(index, []).append(Part(index, first, count, folder / name))
         for parts in found.values():
@@ -290,26 +271,25 @@ class RunFolder(Shown):
         """A part's trials.
 
         Raises:
-            SourceError: The file is damaged.
+            SourceError: The file is damaged, or another run's.
         """
-        try:
-            # Arrow opens no file whose name is not UTF-8.
-            content = pa.BufferReader(part.path.read_bytes())
-            table = pq.read_table(content, page_checksum_verification=True)
-            trials = table["trial_id"].to_numpy()
-            rows = np.stack([table[name].to_numpy() for name in STATISTICS], 1).astype(np.float64)
-            facts = table.schema.metadata
-            elements, ranked = (_unpacked(facts[name]) for name in (b"elements", b"ranked"))
-            power_sums = tuple(int(power) for power in json.loads(facts[b"power_sums"]))
-            seal = facts[b"seal"]
-        except (OSError, ValueError, KeyError, TypeError, zlib.error, pa.ArrowException) as error:
-            raise _damaged(part, str(error).splitlines()[0]) from None
-        if not np.array_equal(trials, np.arange(part.first, part.first + part.count)):
-            raise _damaged(part, "it holds other trials than its name says")
-        batch = Batch(part.first, rows, ranked, elements, power_sums)
-        if seal != _seal(digest(self.specification), part.sigma_index, batch):
-            raise _damaged(part, "it was changed, or is another run's or another sigma's")
-        return batch
+        return read_part(digest(self.specification), part)
+
+    def trials(self) -> Trials:
+        """All trials as a table, a line each; of every sigma those up to the first gap.
+
+        Raises:
+            SourceError: A part is damaged, or there are no trials yet.
+        """
+        s = self.specification
+        found = []
+        for index, sigma in enumerate(s["sigmas"]):
+            if parts := self.leading(index):
+                rows = np.concatenate([self.read(part).rows for part in parts])
+                found.append(OfSigma(sigma, rows))
+        if not found:
+            raise missing_parts(self)
+        return Trials(tuple(found), s["epsilon"], s["touching"], s["format"])
 
 
 def _gaps(parts: list[Part], n_trials: int) -> list[tuple[int, int]]:
@@ -325,29 +305,6 @@ def missing_parts(run: RunFolder) -> SourceError:
         where=run.path / "parts",
         remedy="run the same command again: their trials are made anew",
     )
-
-
-def write_part(folder: Path, of: str, sigma_index: int, batch: Batch) -> Path:
-    """Write a batch as a part of the run with that digest into a folder.
-
-    Raises:
-        OutputError: The disk is full, or the folder is gone.
-    """
-    count = len(batch.rows)
-    columns: dict[str, Any] = {"trial_id": np.arange(batch.first, batch.first + count)}
-    for name, values in zip(STATISTICS, batch.rows.T, strict=True):
-        columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
-    totals = {
-        b"elements": _packed(batch.elements),
-        b"ranked": _packed(batch.ranked),
-        b"power_sums": json.dumps([str(power) for power in batch.power_sums]).encode(),
-        b"seal": _seal(of, sigma_index, batch),
-    }
-    table = pa.table(columns).replace_schema_metadata(totals)
-    path = folder / f"s{sigma_index:04d}-t{batch.first:012d}-n{count:06d}.parquet"
-    with replacing(path) as file:
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-    return path
 
 
 def environment() -> dict[str, str]:
@@ -372,28 +329,3 @@ def digest(specification: Mapping[str, Any]) -> str:
     """SHA-256 of a specification in a canonical form."""
     canonical = json.dumps(specification, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _seal(of: str, sigma_index: int, batch: Batch) -> bytes:
-    """SHA-256 of all that a part says, and of which run and sigma it says that."""
-    content = hashlib.sha256(f"{of} {sigma_index} {batch.first} {batch.power_sums}".encode())
-    content.update((batch.rows + 0.0).astype("<f8").tobytes())  # whole numbers have no -0.0
-    for counts in (batch.ranked, batch.elements):
-        content.update(counts.astype("<i8").tobytes())
-    return content.hexdigest().encode()
-
-
-def _packed(counts: Int64Array) -> bytes:
-    return zlib.compress(counts.astype("<i8").tobytes(), level=1)
-
-
-def _unpacked(content: bytes) -> Int64Array:
-    return np.frombuffer(zlib.decompress(content), dtype="<i8").astype(np.int64)
-
-
-def _damaged(part: Part, why: str) -> SourceError:
-    return SourceError(
-        f"this part is damaged ({why})",
-        where=part.path,
-        remedy="delete it and run the same command again: its trials are made anew",
-    )

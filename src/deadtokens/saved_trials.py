@@ -33,7 +33,8 @@ from deadtokens.sources import PREFIX, Matrix, Model, open_model
 from deadtokens.sources.matrix import matrix_format
 from deadtokens.sources.quantised import is_quantisation
 from deadtokens.statistics import COLUMNS, FURTHER_COLUMNS, Cell, measure
-from deadtokens.summaries import summary_of
+from deadtokens.tabular import Tabular
+from deadtokens.trial_tables import summary_of
 
 _ONE_THREAD = 512  # distinct vectors up to which threads cost more than they save
 _DESCRIBED = tuple(
@@ -105,7 +106,7 @@ class SavedTrials(Shown):
 
 
 @dataclass(frozen=True)
-class MeasuredTrials(Shown):
+class MeasuredTrials(Tabular):
     """The statistics of saved trials.
 
     Attributes:
@@ -123,6 +124,10 @@ class MeasuredTrials(Shown):
 
     def __repr__(self) -> str:
         return f"<MeasuredTrials: {len(self.rows):,} trials, {self.format.name}>"
+
+    def columns(self) -> Mapping[str, Any]:
+        """The columns of `rows`, a line per trial."""
+        return {name: [row[name] for row in self.rows] for name in (*COLUMNS, *FURTHER_COLUMNS)}
 
     @property
     def estimated(self) -> int:

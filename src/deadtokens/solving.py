@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from deadtokens.errors import FormatError, SelectionError
 from deadtokens.formats import Float64Array, Intermediate, get_format
 from deadtokens.noise import Noise
 from deadtokens.showing import Shown, ShownList
+from deadtokens.tabular import Records, Tabular
 from deadtokens.theory import Expectation, expectation, log_coincidence
 from deadtokens.touching import LOG_SMALLEST, lengths, log_touching_probability
 
@@ -59,6 +61,16 @@ class Solution(Shown):
         return f"<Solution: sigma {self.sigma:.6g} +- {self.sigma_se:.2g}, {self.expectation!r}>"
 
 
+class Solutions(ShownList[Solution], Tabular):
+    """Sigmas that solve one question; as a table, a line each with the numbers expected there."""
+
+    def columns(self) -> Mapping[str, Any]:
+        """sigma, sigma_se, then the fields of `Expectation`."""
+        expected = Records(Expectation, (found.expectation for found in self)).columns()
+        errors = [found.sigma_se for found in self]
+        return {"sigma": expected["sigma"], "sigma_se": errors, **expected}
+
+
 def solve(
     centroid: npt.ArrayLike,
     metric: str,
@@ -71,7 +83,7 @@ def solve(
     noise: Noise = "gaussian",
     format: str = "bfloat16",  # noqa: A002
     intermediate: Intermediate = "float32",
-) -> list[Solution]:
+) -> Solutions:
     """The sigmas at which a metric's expectation is that value, ascending; one but for black holes.
 
     Args:
@@ -140,7 +152,7 @@ def solve(
         slope = (excess(root + _STEP) - excess(root - _STEP)) / (2 * _STEP) if error else 1.0
         sigma_se = sigma * error / (value * abs(slope)) if slope else math.inf
         solutions.append(Solution(sigma, sigma_se, expected))
-    return ShownList(solutions)
+    return Solutions(solutions)
 
 
 def default_range(

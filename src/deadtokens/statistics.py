@@ -7,9 +7,9 @@ only where it can be shown to be complete or empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from deadtokens.errors import SelectionError
 from deadtokens.extent import NO_EXTENT, Extent
 from deadtokens.geometry import Geometry, touching_distance
 from deadtokens.selection import as_snowball
-from deadtokens.showing import Shown
+from deadtokens.showing import Drawn
 from deadtokens.snowball import Snowball, no_lattice
 from deadtokens.sources import MatrixLike
+from deadtokens.tabular import Tabular
 
 EXACT_LIMIT = 20_000
 
@@ -85,7 +86,7 @@ class Connectivity:
 
 
 @dataclass(frozen=True)
-class Measurement(Shown):
+class Measurement(Tabular, Drawn):
     """A snowball's statistics.
 
     Attributes:
@@ -111,6 +112,10 @@ class Measurement(Shown):
             f"<Measurement of {row['n_tokens']:,} rows: {row['n_unique']:,} distinct vectors, "
             f"{row['n_black_holes']:,} black holes; {float(row['max_l_inf'] or 0):.4g} epsilon>"
         )
+
+    def columns(self) -> Mapping[str, Any]:
+        """The columns of `row`, one line."""
+        return {name: [value] for name, value in self.row.items()}
 
     @property
     def estimated(self) -> bool:

@@ -33,7 +33,7 @@ from deadtokens.exports import (
 )
 from deadtokens.fit import Fit, fit
 from deadtokens.independence import Independence, independence
-from deadtokens.inventory import Inventory, Untied, take_both, take_inventory
+from deadtokens.inventory import Inventory, Untied
 from deadtokens.kernels.types import BoolArray, Float64Array
 from deadtokens.listening import listener
 from deadtokens.marginals import Marginals, marginals
@@ -47,6 +47,7 @@ from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix, MatrixLike, TokenizerSource, as_matrix
 from deadtokens.specification import Sweep, plan, trial_counts
 from deadtokens.statistics import Measurement, measure
+from deadtokens.stocktaking import take_both, take_inventory
 from deadtokens.sweep import finish, simulate
 from deadtokens.theory import Expectation, theory
 from deadtokens.verdict import Verdict, judge

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,29 +18,18 @@ import pyarrow.csv as arrow_csv
 from deadtokens.cloud import Cloud
 from deadtokens.elements import ElementTotals, cell_deviations, inactive_deviations
 from deadtokens.kernels.types import Float64Array, Int64Array
-from deadtokens.runs import INTEGER_COLUMNS, RunFolder, missing_parts
+from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.sampling import SamplerName, cell_table
-from deadtokens.showing import Shown
+from deadtokens.showing import Drawn, ShownList
 from deadtokens.statistics import COLUMNS
+from deadtokens.tabular import Tabular
+from deadtokens.trial_tables import SUMMARY_COLUMNS, TERM_COLUMNS, OfSigma, Summary, Trials
 from deadtokens.trials import STATISTICS, TrialSpec
 from deadtokens.writing import check_place, replacing, write_csv
 
 RESULT_FILES = ("trials.csv", "summary.csv", "elements.npz")
 _CSV_ROWS = 20_000
 _CSV_BLOCKS = 8
-
-SUMMARY_COLUMNS = (
-    "sigma",
-    "metric",
-    "trials",
-    "mean",
-    "std",
-    "min",
-    "q25",
-    "median",
-    "q75",
-    "max",
-)
 
 
 class Moments(NamedTuple):
@@ -51,7 +42,7 @@ class Moments(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SigmaTotals(Shown):
+class SigmaTotals(Drawn):
     """What all trials of one sigma add up to.
 
     Attributes:
@@ -85,6 +76,18 @@ class SigmaTotals(Shown):
     def metric(self, name: str) -> Float64Array:
         """(trials,) float64, a statistic of every trial."""
         return np.asarray(self.rows[:, STATISTICS.index(name)])
+
+
+class Totals(ShownList[SigmaTotals], Tabular, Drawn):
+    """What the trials of a sweep add up to, by sigma; as a table, the lines of summary.csv."""
+
+    def of_sigmas(self) -> tuple[OfSigma, ...]:
+        """The trials of each sigma."""
+        return tuple(OfSigma(of_sigma.sigma, of_sigma.rows) for of_sigma in self)
+
+    def columns(self) -> Mapping[str, Any]:
+        """The columns of summary.csv."""
+        return Summary(self.of_sigmas()).columns()
 
 
 def sigma_totals(
@@ -164,66 +167,34 @@ def check_results(folder: Path) -> None:
         check_place(folder / name)
 
 
-def write_trials(path: Path, totals: list[SigmaTotals], spec: TrialSpec, fmt: str) -> None:
+def write_trials(path: Path, trials: Trials) -> None:
     """Write trials.csv: the 21 columns, sigma, epsilon, touching, format; a line per trial."""
     blocks = [
-        (of_sigma, slice(start, start + _CSV_ROWS))
-        for of_sigma in totals
+        OfSigma(of_sigma.sigma, of_sigma.rows[start : start + _CSV_ROWS], start)
+        for of_sigma in trials.of_sigmas
         for start in range(0, len(of_sigma.rows), _CSV_ROWS)
     ]
     with replacing(path) as file, ThreadPoolExecutor() as pool:
         # Arrow would quote the names.
-        file.write((",".join((*COLUMNS, "sigma", "epsilon", "touching", "format")) + "\n").encode())
+        file.write((",".join((*COLUMNS, *TERM_COLUMNS)) + "\n").encode())
         for i in range(0, len(blocks), _CSV_BLOCKS):  # so that not all lines are held at once
-            group = blocks[i : i + _CSV_BLOCKS]
-            for lines in pool.map(lambda block: _csv_lines(block[0], block[1], spec, fmt), group):
+            for lines in pool.map(partial(_csv_lines, trials), blocks[i : i + _CSV_BLOCKS]):
                 file.write(lines)
 
 
-def _csv_lines(of_sigma: SigmaTotals, block: slice, spec: TrialSpec, fmt: str) -> bytes:
-    rows = of_sigma.rows[block]
-    n = len(rows)
-    columns: dict[str, Any] = {"trial_id": np.arange(block.start, block.start + n)}
-    for name, values in zip(STATISTICS, rows.T, strict=True):
-        columns[name] = values.astype(np.int64) if name in INTEGER_COLUMNS else values
-    columns["sigma"] = np.full(n, of_sigma.sigma)
-    columns["epsilon"] = np.full(n, spec.epsilon)
-    columns["touching"] = np.full(n, spec.touching)
-    columns["format"] = np.full(n, fmt)
+def _csv_lines(trials: Trials, block: OfSigma) -> bytes:
     lines = io.BytesIO()
     options = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
-    arrow_csv.write_csv(pa.table(columns), lines, options)
+    arrow_csv.write_csv(pa.table(trials.block(block)), lines, options)
     return lines.getvalue()
 
 
-def write_summary(path: Path, totals: list[SigmaTotals]) -> None:
+def write_summary(path: Path, summary: Summary) -> None:
     """Write summary.csv: per sigma and metric the mean, std (ddof 1), range and quartiles."""
-    write_csv(
-        path,
-        SUMMARY_COLUMNS,
-        [
-            (of_sigma.sigma, name, len(of_sigma.rows), *summary_of(of_sigma.metric(name)))
-            for of_sigma in totals
-            for name in STATISTICS
-        ],
-    )
+    write_csv(path, SUMMARY_COLUMNS, summary.lines())
 
 
-def summary_of(values: Float64Array) -> tuple[float | None, ...]:
-    """Mean, std, min, quartiles and max; no std for a single value."""
-    std = spread(values) if values.size > 1 else None
-    quartiles = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    return (float(values.mean()), std, float(values.min()), *quartiles, float(values.max()))
-
-
-def spread(values: Float64Array) -> float:
-    """Standard deviation (ddof 1); exactly 0 of values that are all the same."""
-    if values.size < 2 or values.min() == values.max():
-        return 0.0
-    return float(values.std(ddof=1))
-
-
-def write_elements(path: Path, totals: list[SigmaTotals]) -> None:
+def write_elements(path: Path, totals: Sequence[SigmaTotals]) -> None:
     """Write elements.npz: the pooled distribution of value minus centroid, for each sigma.
 
     Arrays ``sigma``, ``mean``, ``std``, ``skewness``, ``excess_kurtosis``, and for the i-th sigma

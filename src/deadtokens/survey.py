@@ -22,12 +22,13 @@ from deadtokens import __version__
 from deadtokens.errors import ClusterError, DeadtokensError, shortened
 from deadtokens.files import StoredTensor
 from deadtokens.interrupts import held_back
-from deadtokens.inventory import Inventory, named_tokens, take_both, take_inventory
+from deadtokens.inventory import Inventory, named_lines
 from deadtokens.listening import watched
 from deadtokens.scheduler import Cluster, Job
-from deadtokens.showing import ShownList
 from deadtokens.sources import PREFIX, Model, open_matrix, open_model
+from deadtokens.stocktaking import take_both, take_inventory
 from deadtokens.survey_lines import Surveyed
+from deadtokens.tabular import Records
 from deadtokens.writing import make_folder, replacing
 
 _MEMORY = 4 << 30  # bytes that sources which have to be loaded may take at a time
@@ -43,7 +44,7 @@ def survey(
     workers: int | None = None,
     cluster: Cluster | None = None,
     tell: Callable[[Surveyed], None] = lambda _: None,
-) -> list[Surveyed]:
+) -> Records[Surveyed]:
     """Take stock of each source; one that cannot be read is a line with its error.
 
     Args:
@@ -71,7 +72,7 @@ def survey(
     for source, (state, line) in watched(taken, "models", len(wanted)):
         lines[source] = kept.settle(state, line)
         tell(lines[source])
-    return ShownList(lines[source] for source in dict.fromkeys(sources))
+    return Records(Surveyed, (lines[source] for source in dict.fromkeys(sources)))
 
 
 # A source's state, if it could be told, and its line unless that was known for this state.
@@ -143,7 +144,7 @@ def _take(source: str, place: str, known: frozenset[str], tokenizer: Path | None
 def _line(source: str, taken: Inventory) -> Surveyed:
     matrix, found, labels = taken.matrix, taken.census, taken.labels
     untied = take_both(taken).untied
-    named = named_tokens(taken, untied) if labels else []
+    named = named_lines(taken, untied) if labels else []
     counts = labels.label_counts() if labels else {}
     return Surveyed(
         source=source,
@@ -157,7 +158,7 @@ def _line(source: str, taken: Inventory) -> Surveyed:
         populations=tuple(found.group_population[:_GROUPS_LISTED].tolist()),
         cluster=int(taken.search.rows.sum()) or None,
         dead=_dead(taken),
-        dead_input=int(untied.read.dead.rows.sum()) if untied else None,
+        dead_input=int(untied.read.dead_rows.rows.sum()) if untied else None,
         dead_named=sum(token.untrained for token in named) if labels else None,
         named=len(named) if labels else None,
         unreachable=labels.unreachable if labels else None,
@@ -174,14 +175,14 @@ def _line(source: str, taken: Inventory) -> Surveyed:
 
 def _dead(taken: Inventory) -> int | None:
     """The dead rows; None where it is undecided whether there are any."""
-    count = int(taken.dead.rows.sum())
+    count = int(taken.dead_rows.rows.sum())
     return None if taken.search.undecided and not count else count
 
 
 def _undecided(*taken: Inventory) -> tuple[str, ...]:
     return tuple(
-        f"{one.matrix.tensor}: whether {'more ' if one.dead.rows.any() else ''}rows are dead is "
-        f"undecided: {one.search.undecided}"
+        f"{one.matrix.tensor}: whether {'more ' if one.dead_rows.rows.any() else ''}rows are dead "
+        f"is undecided: {one.search.undecided}"
         for one in taken
         if one.search.undecided
     )

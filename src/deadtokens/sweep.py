@@ -29,15 +29,15 @@ from deadtokens.observed import Measured, observe
 from deadtokens.remote import draw_remotely
 from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.scheduler import Cluster, connected
-from deadtokens.showing import ShownList
 from deadtokens.specification import Sweep, Unit, plan, trial_counts
 from deadtokens.summaries import (
-    SigmaTotals,
+    Totals,
     sigma_totals,
     write_elements,
     write_summary,
     write_trials,
 )
+from deadtokens.trial_tables import Trials
 from deadtokens.trials import Simulator
 from deadtokens.writing import as_folder
 
@@ -238,21 +238,23 @@ def _trial_seconds(simulator: Simulator, trial: int) -> float:
     return (time.perf_counter() - start) / batch
 
 
-def finish(sweep: Sweep, run: RunFolder) -> list[SigmaTotals]:
+def finish(sweep: Sweep, run: RunFolder) -> Totals:
     """Add up a run's parts, and write trials.csv, summary.csv and elements.npz.
 
     Raises:
         SourceError: A part is damaged or gone, or two hold the same trials.
         OutputError: A file cannot be written.
     """
-    totals = [
+    totals = Totals(
         sigma_totals(run, i, sweep.cloud(i), sweep.spec, sampler)
         for i, sampler in enumerate(sweep.samplers)
-    ]
-    write_trials(run.path / "trials.csv", totals, sweep.spec, sweep.format)
-    write_summary(run.path / "summary.csv", totals)
+    )
+    spec = sweep.spec
+    trials = Trials(totals.of_sigmas(), spec.epsilon, spec.touching, sweep.format)
+    write_trials(run.path / "trials.csv", trials)
+    write_summary(run.path / "summary.csv", trials.summary())
     write_elements(run.path / "elements.npz", totals)
-    return ShownList(totals)
+    return totals
 
 
 def sweep(
@@ -270,7 +272,7 @@ def sweep(
     device: DeviceName = "auto",
     scheduler: str | None = None,
     **options: Any,
-) -> list[SigmaTotals]:
+) -> Totals:
     """Simulate synthetic snowballs into a run folder, resuming or extending what it holds.
 
     Args:

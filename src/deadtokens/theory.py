@@ -20,7 +20,8 @@ from deadtokens.cloud import Cloud, blocks
 from deadtokens.formats import Float64Array, Intermediate
 from deadtokens.noise import Noise
 from deadtokens.sampling import cell_table
-from deadtokens.showing import Shown, ShownList
+from deadtokens.showing import Shown
+from deadtokens.tabular import Records
 from deadtokens.touching import LOG_SMALLEST, lengths, touching_probability, vanishes
 
 _ELEMENTS = 4_000_000  # drawn, over all tokens and dimensions
@@ -81,7 +82,7 @@ def theory(
     noise: Noise = "gaussian",
     format: str = "bfloat16",  # noqa: A002
     intermediate: Intermediate = "float32",
-) -> list[Expectation]:
+) -> Records[Expectation]:
     """What to expect of trials, for each sigma, without drawing any.
 
     Args:
@@ -105,7 +106,8 @@ def theory(
     )
     first = Cloud(centroid, 0.0, noise=noise, format=format, intermediate=intermediate)
     _, limit = lengths(first.centroid, format, epsilon, touching)
-    return ShownList(expectation(cloud, n_tokens, touching=limit) for cloud in clouds)
+    expected = (expectation(cloud, n_tokens, touching=limit) for cloud in clouds)
+    return Records(Expectation, expected)
 
 
 def coinciding_pairs(cloud: Cloud, n_tokens: int) -> float:

@@ -23,6 +23,10 @@ import numpy as np
 from deadtokens.errors import OutputError, plain
 from deadtokens.files import AnyArray, load_metadata
 
+# Of the JSON that commands print and write. It is raised when a field goes, or means another thing;
+# further fields do not raise it (docs/data.md).
+SCHEMA_VERSION = 1
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
@@ -295,8 +299,12 @@ def write_facts(path: Path, facts: dict[str, Any]) -> Written:
 
 
 def json_text(facts: dict[str, Any]) -> str:
-    """Strict JSON in visible ASCII: json leaves one character that is not, the delete character."""
-    return json.dumps(facts, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    """A result as strict JSON in visible ASCII, with the version of its fields.
+
+    json leaves one character that cannot be seen, the delete character.
+    """
+    versioned = {"schema_version": SCHEMA_VERSION} | facts
+    return json.dumps(versioned, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def write_columns(path: Path, columns: Mapping[str, AnyArray]) -> Written:

@@ -12,8 +12,8 @@ from selenium import webdriver
 import deadtokens as dt
 from browser.live_pages import logged, wait_until_live
 from deadtokens.census_files import write_inventory
-from deadtokens.inventory import take_inventory
 from deadtokens.report.census_page import write_census_page
+from deadtokens.stocktaking import take_inventory
 
 pytestmark = pytest.mark.browser
 

@@ -18,6 +18,7 @@ from deadtokens.cli import (
     inspecting,
     measuring,
     reporting,
+    schemas,
     studying,
     surveying,
     sweeping,
@@ -47,6 +48,7 @@ app.command()(reporting.report)
 app.command()(studying.study)
 app.command()(surveying.survey)
 app.command()(diffing.diff)
+app.command()(schemas.schema)
 app.command()(studying.demo)
 
 _debug = False

@@ -24,7 +24,7 @@ from deadtokens.cli.display import (
 from deadtokens.cli.tables import matrix_lines
 from deadtokens.cluster import ClusterSearch
 from deadtokens.errors import plain
-from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, Untied, named_tokens
+from deadtokens.inventory import NAMED, Both, Inventory, NamedToken, Untied, named_lines
 from deadtokens.keep import Keep
 from deadtokens.kernels.types import BoolArray, Int64Array
 from deadtokens.tokens import Labels
@@ -40,7 +40,7 @@ _TOKENS_WIDTH = 46  # what a line of 80 columns leaves for them
 
 def inventory_tables(taken: Inventory, both: Both) -> None:
     """The answer, what can be done next, and how it was found: evidence, groups and labels."""
-    named = named_tokens(taken, both.untied)
+    named = named_lines(taken, both.untied)
     _answer_lines(taken, both, named)
     line("")
     line("How this was found:")
@@ -61,8 +61,8 @@ def inventory_tables(taken: Inventory, both: Both) -> None:
         line("no two rows are equal")
     if taken.labels is None:
         return
-    labels_table(taken.labels, taken.dead.rows)
-    _texts_line(taken.labels, taken.dead.rows)
+    labels_table(taken.labels, taken.dead_rows.rows)
+    _texts_line(taken.labels, taken.dead_rows.rows)
     if both.untied is not None:
         _other_matrix_line(taken, both.untied)
     named_table(named)
@@ -81,9 +81,11 @@ def _answer_lines(taken: Inventory, both: Both, named: Sequence[NamedToken]) -> 
         advice(
             "Nothing was learned for these: train them before a prompt or a fine-tune uses them."
         )
-    if taken.dead.rows.any():
+    if taken.dead_rows.rows.any():
         advice(f"Next: deadtokens census {source} -o DIR writes masks and a page to read.")
-    if taken.dead.rows.sum() > 1 and not taken.matrix.quantised:  # of these there are no studies
+    if (
+        taken.dead_rows.rows.sum() > 1 and not taken.matrix.quantised
+    ):  # of these there are no studies
         advice(f"      deadtokens study {source} -o DIR asks how they came to lie as they do.")
 
 
@@ -105,16 +107,16 @@ def search_lines(search: ClusterSearch) -> None:
 
 def dead_lines(taken: Inventory) -> None:
     """How many rows are dead, and by what evidence; never none where that cannot be told."""
-    for text in taken.dead.words:
+    for text in taken.dead_rows.words:
         line(text)
     if taken.search.second is not None:
         line(f"second cluster: {taken.search.second.words}")
-    line(f"dead: {dead_count(taken)} ({taken.dead.how})")
+    line(f"dead: {dead_count(taken)} ({taken.dead_rows.how})")
 
 
 def dead_count(taken: Inventory) -> str:
     """The dead rows in words."""
-    count, undecided = int(taken.dead.rows.sum()), taken.search.undecided
+    count, undecided = int(taken.dead_rows.rows.sum()), taken.search.undecided
     if undecided:
         least = f"at least {count:,} rows, and whether others are is " if count else ""
         return f"{least}undecided: {undecided}"

@@ -52,9 +52,10 @@ def census(
     """
     from deadtokens.census_files import inventory_facts, write_inventory, write_keep
     from deadtokens.cli import census_tables, display, tables
-    from deadtokens.inventory import named_tokens, take_both, take_inventory
+    from deadtokens.inventory import named_lines
     from deadtokens.keep import keep_map
     from deadtokens.sources import open_matrix
+    from deadtokens.stocktaking import take_both, take_inventory
 
     matrix = open_matrix(source, tensor, format=stored_as).with_tokenizer(tokenizer)
     _check_places(output, export_keep, [*matrix.files, *([tokenizer] if tokenizer else [])])
@@ -62,7 +63,7 @@ def census(
     both = take_both(taken, transfer=transfer_both)
     kept = keep_map(taken, both) if export_keep is not None else None
     if json:
-        facts = inventory_facts(taken, both.untied, named_tokens(taken, both.untied))
+        facts = inventory_facts(taken, both.untied, named_lines(taken, both.untied))
         if kept is not None:
             facts["keep"] = {"kept": kept.kept.size, "bytes_saved": kept.bytes_saved}
             facts["keep"]["caveats"] = list(kept.caveats)

@@ -83,6 +83,6 @@ def _both(found: Inspection) -> Both | None:
     model = found.model
     if found.choice is None or model is None or model.remote or not model.both_names():
         return None
-    from deadtokens.inventory import take_both, take_inventory
+    from deadtokens.stocktaking import take_both, take_inventory
 
     return take_both(take_inventory(model.matrix(found.choice.tensor.name)))

@@ -250,7 +250,7 @@ def _expected(row: dict[str, float | None], name: str) -> str:
 
 
 def _mean_and_spread(values: Float64Array) -> tuple[str, str]:
-    from deadtokens.summaries import spread
+    from deadtokens.trial_tables import spread
 
     mean = float(values.mean())
     std = spread(values)

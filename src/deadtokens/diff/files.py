@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from deadtokens.census import Census
-from deadtokens.diff.results import NONE, Diff, GroupChange
+from deadtokens.diff.results import Diff, GroupChange
 from deadtokens.sources import Matrix
 from deadtokens.writing import Written, spreadsheet_safe, write_csv
 
 DIFF_FILES = ("diff.csv", "diff_groups.csv")
-_ROW_COLUMNS = (
-    "row",
-    "group_a",
-    "population_a",
-    "group_b",
-    "population_b",
-    "moved",
-    "steps",
-    "change",
-    "group_change",
-)
 _GROUP_COLUMNS = (
     "group_a",
     "change",
@@ -55,68 +43,48 @@ def write_diff(folder: Path, found: Diff) -> list[Written]:
         OutputError: The folder cannot be written.
     """
     return [
-        _write(folder / DIFF_FILES[0], _ROW_COLUMNS, row_records(found), found),
-        _write(folder / DIFF_FILES[1], _GROUP_COLUMNS, map(group_record, found.groups), found),
+        _write(folder / DIFF_FILES[0], list(found.columns()), row_records(found)),
+        _write(folder / DIFF_FILES[1], _group_columns(found), group_records(found)),
     ]
 
 
-def _write(
-    path: Path, columns: tuple[str, ...], records: Iterator[dict[str, Any]], found: Diff
-) -> Written:
-    named = columns if found.texts is None else (*columns, "token")
+def _write(path: Path, columns: Sequence[str], records: Sequence[dict[str, Any]]) -> Written:
+    write_csv(path, columns, ([_cell(record[name]) for name in columns] for record in records))
+    return Written(path, f"{len(records):,} rows x {len(columns)} columns")
 
-    def line(record: dict[str, Any]) -> list[object]:
-        cells = [_cell(record[column]) for column in columns]
-        if found.texts is not None:
-            row = record["row"] if "row" in record else record["first_row"]
-            cells.append(spreadsheet_safe(found.texts[row]))
-        return cells
 
-    count = write_csv(path, named, map(line, records))
-    return Written(path, f"{count:,} rows x {len(named)} columns")
+def _group_columns(found: Diff) -> tuple[str, ...]:
+    return _GROUP_COLUMNS if found.texts is None else (*_GROUP_COLUMNS, "token")
 
 
 def _cell(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return spreadsheet_safe(value) if isinstance(value, str) else value
 
 
-def row_records(found: Diff) -> Iterator[dict[str, Any]]:
+def row_records(found: Diff) -> list[dict[str, Any]]:
     """The rows in a black hole of either, as JSON values; None where there is no number."""
-    rows = found.rows
-    columns = zip(
-        rows.row.tolist(),
-        *(_known(x.tolist()) for x in (rows.group_a, rows.population_a)),
-        *(_known(x.tolist()) for x in (rows.group_b, rows.population_b)),
-        (None if math.isnan(x) else x for x in rows.distance.tolist()),
-        _known(rows.steps.tolist()),
-        rows.change,
-        rows.group_change,
-        strict=True,
-    )
-    for values in columns:
-        yield dict(zip(_ROW_COLUMNS, values, strict=True))
+    records: list[dict[str, Any]] = found.table().to_pylist()
+    return records
 
 
-def _known(numbers: list[int]) -> Iterator[int | None]:
-    return (None if number == NONE else number for number in numbers)
+def group_records(found: Diff) -> list[dict[str, Any]]:
+    """What became of each black hole, as JSON values; its first row's token, where known."""
+    return [_group_record(group, found.texts) for group in found.groups]
 
 
-def group_record(group: GroupChange) -> dict[str, Any]:
-    """What became of a black hole, as JSON values."""
+def _group_record(group: GroupChange, texts: Sequence[str] | None) -> dict[str, Any]:
     facts = asdict(group) | {"vectors_b": group.vectors_b}
-    return {
+    record = {
         name: list(facts[name]) if isinstance(facts[name], tuple) else facts[name]
         for name in _GROUP_COLUMNS
     }
+    return record if texts is None else record | {"token": texts[group.first_row]}
 
 
 def diff_facts(found: Diff) -> dict[str, Any]:
     """A comparison as JSON values."""
-    texts = found.texts
-    rows, groups = list(row_records(found)), [group_record(group) for group in found.groups]
-    if texts is not None:
-        rows = [record | {"token": texts[record["row"]]} for record in rows]
-        groups = [record | {"token": texts[record["first_row"]]} for record in groups]
     return {
         "warnings": list(found.warnings),
         "a": _side(found.a, found.census_a),
@@ -132,8 +100,8 @@ def diff_facts(found: Diff) -> dict[str, Any]:
         "evidence": found.evidence,
         "rounding": [asdict(one) | {"format": one.format.name} for one in found.rounding],
         "tally": found.tally,
-        "black_holes": groups,
-        "rows": rows,
+        "black_holes": group_records(found),
+        "rows": row_records(found),
     }
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from deadtokens.census import Census
 from deadtokens.errors import plain
 from deadtokens.formats import Format
 from deadtokens.kernels.types import Float64Array, Int64Array
-from deadtokens.showing import Shown
 from deadtokens.sources import Matrix, roles_doubt
+from deadtokens.tabular import Tabular
 
 NONE = -1  # no black hole, no population, no steps
 
@@ -137,7 +140,7 @@ class Rounding:
 
 
 @dataclass(frozen=True)
-class Diff(Shown):
+class Diff(Tabular):
     """Two matrices compared.
 
     Attributes:
@@ -171,6 +174,29 @@ class Diff(Shown):
     def __repr__(self) -> str:
         said = ", ".join(f"{n:,} {change}" for change, n in self.tally.items()) or "no black holes"
         return plain(f"<Diff of {self.a.source} and {self.b.source}: {said}>")
+
+    def columns(self) -> Mapping[str, Any]:
+        """The columns of diff.csv: the rows in a black hole of either; the token, where known."""
+        import pyarrow as pa
+
+        def known(numbers: Int64Array) -> Any:
+            return pa.array(numbers, mask=numbers == NONE)
+
+        rows = self.rows
+        columns: dict[str, Any] = {
+            "row": rows.row,
+            "group_a": known(rows.group_a),
+            "population_a": known(rows.population_a),
+            "group_b": known(rows.group_b),
+            "population_b": known(rows.population_b),
+            "moved": pa.array(rows.distance, mask=np.isnan(rows.distance)),
+            "steps": known(rows.steps),
+            "change": rows.change,
+            "group_change": rows.group_change,
+        }
+        if self.texts is not None:
+            columns["token"] = [self.texts[row] for row in rows.row.tolist()]
+        return columns
 
     @property
     def warnings(self) -> tuple[str, ...]:

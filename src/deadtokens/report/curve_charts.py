@@ -26,7 +26,8 @@ from deadtokens.report.chartkit import (
 from deadtokens.report.findings import Findings, Fit
 from deadtokens.report.trial_charts import comparable
 from deadtokens.report.words import axis_title, figure, label
-from deadtokens.summaries import SigmaTotals, summary_of
+from deadtokens.summaries import SigmaTotals
+from deadtokens.trial_tables import summary_of
 
 _METRICS = (
     "n_unique", "n_black_holes", "n_singletons", "black_hole_population", "largest_bh",

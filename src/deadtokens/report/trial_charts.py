@@ -23,9 +23,9 @@ from deadtokens.report.chartkit import (
 from deadtokens.report.findings import Findings
 from deadtokens.report.sweep_charts import sigma_choice, sigma_label, sigmas_to_choose
 from deadtokens.report.words import axis_title, figure, label
-from deadtokens.runs import INTEGER_COLUMNS
 from deadtokens.statistics import TOPOLOGY
 from deadtokens.summaries import SigmaTotals
+from deadtokens.trial_tables import INTEGER_COLUMNS
 from deadtokens.trials import STATISTICS
 
 _BARS = 40
