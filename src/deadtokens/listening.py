@@ -27,6 +27,11 @@ def _show_no_work(_what: str, _total: int) -> Iterator[Reached]:
     yield lambda _: None
 
 
+@contextlib.contextmanager
+def _show_no_stage(_what: str, _seconds: float | None) -> Iterator[None]:
+    yield
+
+
 @dataclass(frozen=True)
 class Listener:
     """What is called while something takes long; it may be from several threads at once.
@@ -36,11 +41,14 @@ class Listener:
         transfer: Takes what is transferred, the bytes it has (None if unknown) and those there
             already; gives a context that lasts as long as the transfer, and what to call in it.
         work: Takes what is done, a plural such as "trials", and how many; gives a context likewise.
+        stage: Takes what is done that is not counted, and the seconds it is expected to take (None
+            if unknown); gives a context that lasts as long.
     """
 
     message: Callable[[str], None] = _say_nothing
     transfer: Callable[[str, int | None, int], AbstractContextManager[Reached]] = _show_nothing
     work: Callable[[str, int], AbstractContextManager[Reached]] = _show_no_work
+    stage: Callable[[str, float | None], AbstractContextManager[None]] = _show_no_stage
 
 
 _SILENT = Listener()
@@ -56,6 +64,11 @@ def listen(listener: Listener | None) -> None:
 def listener() -> Listener:
     """The one to tell."""
     return _listener
+
+
+def doing(what: str, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Tell the listener that this goes on, which is not counted, until the context ends."""
+    return listener().stage(what, seconds)
 
 
 def watched(results: Iterable[Result], what: str, total: int, *, each: int = 1) -> Iterator[Result]:

@@ -16,6 +16,7 @@ from scipy import special
 from deadtokens.cloud import Cloud
 from deadtokens.figures import BLUE, GREY, ORANGE, STYLE, Elements, draw_elements
 from deadtokens.kernels.types import Float64Array, Int64Array
+from deadtokens.listening import watched
 from deadtokens.specification import Sweep
 from deadtokens.summaries import SigmaTotals
 from deadtokens.theory import Expectation, expectation
@@ -89,7 +90,8 @@ def write_figures(
         drawn["sigma"] = curves_figure(
             sigmas, _curves(totals, expected or _expected(sweep, sigmas)), caption
         )
-    return [path for name, figure in drawn.items() for path in _save(folder / name, figure)]
+    saved = (_save(folder / name, figure) for name, figure in drawn.items())
+    return [path for paths in watched(saved, "figures", len(drawn)) for path in paths]
 
 
 def _some(totals: Sequence[SigmaTotals]) -> list[SigmaTotals]:

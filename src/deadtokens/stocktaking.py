@@ -11,6 +11,7 @@ from deadtokens.deadrows import put_together
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FLOAT16
 from deadtokens.inventory import Both, DeadTokens, Inventory, Untied, dead_lines
+from deadtokens.listening import doing
 from deadtokens.merging import merging
 from deadtokens.near import look_around
 from deadtokens.sources import Matrix, MatrixLike, TokenizerSource, as_matrix
@@ -39,15 +40,19 @@ def take_inventory(
     with ThreadPoolExecutor(1) as beside:
         # Most of labelling is done outside the interpreter's lock.
         labelling = None if labels else beside.submit(_labels_of, matrix)
-        found = census(matrix)
-        raw = raw_census(matrix) if matrix.quantised else None
-        search = find_cluster(matrix, found, workers=workers)
-        coarser = [fmt for fmt in (BFLOAT16, FLOAT16) if fmt is not matrix.format]
-        merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
-        outside = (found.first != NOT_FINITE) & ~search.zero & ~search.clustered
-        around = look_around(matrix, outside, found.first != NOT_FINITE, workers=workers)
+        with doing(f"looking for equal ones among {matrix.n_rows:,} rows"):
+            found = census(matrix)
+            raw = raw_census(matrix) if matrix.quantised else None
+            coarser = [fmt for fmt in (BFLOAT16, FLOAT16) if fmt is not matrix.format]
+            merged = {fmt.name: merging(matrix, fmt, workers=workers) for fmt in coarser}
+        with doing(f"looking for a cluster among {matrix.n_rows:,} rows"):
+            search = find_cluster(matrix, found, workers=workers)
+        with doing("looking next to zero and the mean of all rows"):
+            outside = (found.first != NOT_FINITE) & ~search.zero & ~search.clustered
+            around = look_around(matrix, outside, found.first != NOT_FINITE, workers=workers)
         if labelling:
-            labels, notes = labelling.result()
+            with doing("naming tokens"):
+                labels, notes = labelling.result()
             matrix = replace(matrix, notes=matrix.notes + notes)
     search, dead = put_together(matrix, found, search, around, labels)
     return Inventory(matrix, found, raw, search, dead, merged, labels)

@@ -35,7 +35,7 @@ from deadtokens.fit import Fit, fit
 from deadtokens.independence import Independence, independence
 from deadtokens.inventory import Inventory, Untied
 from deadtokens.kernels.types import BoolArray, Float64Array
-from deadtokens.listening import listener
+from deadtokens.listening import doing, listener
 from deadtokens.marginals import Marginals, marginals
 from deadtokens.montecarlo import spread_words
 from deadtokens.pictures import write_figures
@@ -232,7 +232,8 @@ class _Clock:
     def stage(self, name: str, what: str) -> Iterator[None]:
         self._tell(what)
         start = time.perf_counter()
-        yield
+        with doing(what):
+            yield
         self.seconds[name] = time.perf_counter() - start
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from deadtokens.cloud import Cloud, blocks
 from deadtokens.formats import Float64Array, Intermediate
+from deadtokens.listening import watched
 from deadtokens.noise import Noise
 from deadtokens.sampling import cell_table
 from deadtokens.showing import Shown
@@ -107,7 +108,7 @@ def theory(
     first = Cloud(centroid, 0.0, noise=noise, format=format, intermediate=intermediate)
     _, limit = lengths(first.centroid, format, epsilon, touching)
     expected = (expectation(cloud, n_tokens, touching=limit) for cloud in clouds)
-    return Records(Expectation, expected)
+    return Records(Expectation, watched(expected, "expectations", len(values)))
 
 
 def coinciding_pairs(cloud: Cloud, n_tokens: int) -> float:

@@ -27,6 +27,7 @@ from deadtokens.cli import (
     transferring,
 )
 from deadtokens.errors import DeadtokensError, plain
+from deadtokens.listening import doing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,6 +63,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -71,6 +73,7 @@ def main(
     global _debug
     _debug = debug
     transferring.listen_to_transfers()
+    context.with_resource(doing(f"deadtokens {context.invoked_subcommand}"))
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

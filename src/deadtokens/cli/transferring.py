@@ -1,4 +1,4 @@
-"""What is shown of work that takes long: bars on stderr, and what happens in lines."""
+"""What is shown of work that takes long: bars on stderr, or lines where that is no terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from deadtokens.cli import display
+from deadtokens.cli import display, heartbeat
+from deadtokens.cli.heartbeat import Heartbeat
 from deadtokens.errors import plain
 from deadtokens.listening import Listener, Reached, listen
 
@@ -28,7 +29,8 @@ def listen_to_transfers() -> None:
 def terminal_listener() -> Listener:
     """One that says on stderr what takes long."""
     if not sys.stderr.isatty():
-        return Listener(display.message)
+        beats = Heartbeat(display.message, heartbeat.SECONDS)
+        return Listener(beats.message, beats.transfer, beats.work, beats.stage)
     bars = _Bars()
     return Listener(display.message, bars.transfer, bars.work)
 

@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from deadtokens import __version__
 from deadtokens.errors import DeadtokensError, plain
+from deadtokens.listening import watched
 from deadtokens.report.chartkit import CONFIG, Chart, Spec
 from deadtokens.report.opening import Opening
 from deadtokens.report.tablekit import Table
@@ -71,7 +72,7 @@ def render_page(page: Page) -> str:
     engine = Markup(_engine() if page.charts else "")
     return _template().render(
         opening=page.opening,
-        charts=[_drawn(chart) for chart in page.charts],
+        charts=[_drawn(chart) for chart in watched(page.charts, "charts", len(page.charts))],
         tables=page.tables,
         facts=page.facts,
         commands=page.commands,

@@ -1,0 +1,133 @@
+"""What is said of work that takes long where there is no terminal: a line every half minute.
+
+Without one nobody can tell a program that works from one that hangs, in a log least of all. Said is
+what goes on innermost: how far it is and how long still, where that can be told; else for how long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from deadtokens.cli import display
+from deadtokens.listening import Reached
+
+SECONDS = 30.0
+
+
+@dataclass(eq=False)
+class _Going:
+    """Something that goes on: `total` is None where it is not counted."""
+
+    words: Callable[[int], str]
+    total: int | None
+    done: int
+    begun: float
+    expected: float | None = None
+    first: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = self.done
+
+    @property
+    def counted(self) -> bool:
+        """Whether a count says anything: what is all done goes on as something else."""
+        return self.total is not None and self.done < self.total
+
+    def line(self, now: float) -> str:
+        """What is said of it."""
+        passed = now - self.begun
+        left = None if self.expected is None else self.expected - passed
+        made = self.done - self.first
+        if self.total is not None and made > 0:
+            left = passed * (self.total - self.done) / made
+        words = f"{self.words(self.done)}: {display.duration(passed)} so far"
+        return (
+            words if left is None or left < 1 else f"{words}, about {display.duration(left)} left"
+        )
+
+
+class Heartbeat:
+    """Says a line whenever nothing was said for a while and something goes on.
+
+    Args:
+        say: Takes a line.
+        seconds: How long a while is.
+        clock: The time in seconds.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._say, self._seconds, self._clock = say, seconds, clock
+        self._lock = threading.Lock()
+        self._going: list[_Going] = []
+        self._last = 0.0
+        self._ended = threading.Event()
+
+    def message(self, text: str) -> None:
+        """A line of its own, which is a sign of life too."""
+        self._last = self._clock()
+        self._say(text)
+
+    def stage(
+        self, what: str, seconds: float | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """Something that is not counted, and how long it is expected to take."""
+        return self._on(_Going(lambda _: what, None, 0, self._clock(), seconds))
+
+    @contextlib.contextmanager
+    def work(self, what: str, total: int) -> Iterator[Reached]:
+        """Something that is counted; yields what moves it."""
+        going = _Going(lambda done: f"{done:,} of {total:,} {what}", total, 0, self._clock())
+        with self._on(going):
+            yield lambda done: setattr(going, "done", done)
+
+    @contextlib.contextmanager
+    def transfer(self, label: str, total: int | None, done: int) -> Iterator[Reached]:
+        """Bytes that come; yields what moves them."""
+        of = f" of {display.size(total)}" if total is not None else ""
+        going = _Going(lambda n: f"{label}: {display.size(n)}{of}", total, done, self._clock())
+        with self._on(going):
+            yield lambda reached: setattr(going, "done", reached)
+
+    def beat(self) -> None:
+        """Say what goes on, unless something was said just now."""
+        with self._lock:
+            now = self._clock()
+            if not self._going or now - self._last < self._seconds:
+                return
+            going = next(
+                (one for one in reversed(self._going) if one.counted or one.total is None),
+                self._going[-1],
+            )
+            self._last = now
+            line = going.line(now)
+        self._say(line)
+
+    @contextlib.contextmanager
+    def _on(self, going: _Going) -> Iterator[None]:
+        with self._lock:
+            if not self._going:
+                self._last = self._clock()
+                self._ended = threading.Event()
+                beats = threading.Thread(target=self._beats, args=(self._ended,), daemon=True)
+                beats.start()
+            self._going.append(going)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._going.remove(going)
+                if not self._going:
+                    self._ended.set()
+
+    def _beats(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds / 30):  # so that no silence lasts much longer
+            self.beat()
