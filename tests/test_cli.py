@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from deadtokens import __version__, geometry, sources, statistics
 from deadtokens.cli import app, display, measuring, testing, transferring
 from deadtokens.statistics import COLUMNS
+from deadtokens.wording import duration
 
 EMBED = "model.embed_tokens.weight"
 PROGRAM = str(Path(sys.executable).with_name("deadtokens"))
@@ -191,7 +192,7 @@ def test_inspect_lists_what_there_is_though_nothing_is_chosen(
 
 def test_durations_in_words() -> None:
     seconds = (99.94, 100, 5940, 6000, 36_000)
-    assert [display.duration(s) for s in seconds] == [
+    assert [duration(s) for s in seconds] == [
         "99.9 s",
         "2 min",
         "99 min",

@@ -24,6 +24,7 @@ from safetensors.numpy import load
 from short_studies import shorten_studies
 
 import deadtokens as dt
+from deadtokens import study_plan
 from deadtokens.formats import FLOAT16
 from deadtokens.listening import Listener, listen
 from deadtokens.runs import RunFolder
@@ -226,9 +227,9 @@ def test_a_matrix_that_cannot_be_read_is_told(tmp_path: Path, source: Path) -> N
 
 def test_noise_that_overflows_the_format_is_not_drawn() -> None:
     snowball = dt.Snowball(np.zeros((2, 3), np.uint16), np.array([5, 5]), FLOAT16)
-    noise = MODULE._Noise(1.0, np.zeros(3))
-    assert MODULE._drawn(noise, 1.0, snowball)
-    assert not MODULE._drawn(noise, 1e5, snowball)
+    noise = study_plan.Noise(1.0, np.zeros(3))
+    assert study_plan._drawn(noise, 1.0, snowball)
+    assert not study_plan._drawn(noise, 1e5, snowball)
 
 
 # Whose rows.

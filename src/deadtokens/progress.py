@@ -18,10 +18,10 @@ from html import escape
 from types import TracebackType
 from typing import Any
 
-from deadtokens.cli import display
 from deadtokens.cli.transferring import SHORT_SECONDS, terminal_listener
 from deadtokens.errors import plain
 from deadtokens.listening import Listener, Reached, listen, listener
+from deadtokens.wording import duration, size
 
 _KEPT = 20  # lines of what has ended, while something goes on
 _REDRAWN_SECONDS = 0.2  # at most five times a second: every drawing is sent to the browser
@@ -107,11 +107,11 @@ class _Row:
         label = f"{self.label}: " if self.label else ""
         text = f"{label}{self.words(self.done, self.total)}"
         if self.ended is not None:
-            return f"<div>{escape(plain(f'{text} in {display.duration(seconds)}'))}</div>"
+            return f"<div>{escape(plain(f'{text} in {duration(seconds)}'))}</div>"
         made = self.done - self.first
         if made > 0 and self.total is not None:
             left = seconds * (self.total - self.done) / made
-            text += f", {display.duration(left)} left"
+            text += f", {duration(left)} left"
         value = "" if self.total is None else f' value="{self.done}" max="{self.total}"'
         return f"<div><progress{value}></progress> {escape(plain(text))}</div>"
 
@@ -151,7 +151,7 @@ class Board:
         """A bar for as long as the transfer lasts."""
 
         def words(done: int, of: int | None) -> str:
-            return display.size(done) + (f" of {display.size(of)}" if of is not None else "")
+            return size(done) + (f" of {size(of)}" if of is not None else "")
 
         with self._going_on(_Row(label, total, words, done=done, first=done)) as reached:
             yield reached

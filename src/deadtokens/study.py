@@ -20,9 +20,8 @@ import numpy as np
 
 from deadtokens.census import rows_nearby, snowball_of
 from deadtokens.census_files import CENSUS_FILES, write_inventory
-from deadtokens.cloud import Cloud
 from deadtokens.compare import Comparison, SigmaComparison, compare
-from deadtokens.errors import FormatError, plain
+from deadtokens.errors import plain
 from deadtokens.exports import (
     write_cluster,
     write_comparison,
@@ -34,7 +33,7 @@ from deadtokens.exports import (
 from deadtokens.fit import Fit, fit
 from deadtokens.independence import Independence, independence
 from deadtokens.inventory import Inventory, Untied
-from deadtokens.kernels.types import BoolArray, Float64Array
+from deadtokens.kernels.types import BoolArray
 from deadtokens.listening import doing, listener
 from deadtokens.marginals import Marginals, marginals
 from deadtokens.montecarlo import spread_words
@@ -45,12 +44,20 @@ from deadtokens.selection import rows_to_measure
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix, MatrixLike, TokenizerSource, as_matrix
-from deadtokens.specification import Sweep, plan, trial_counts
+from deadtokens.specification import Sweep, trial_counts
 from deadtokens.statistics import Measurement, measure
 from deadtokens.stocktaking import take_both, take_inventory
+from deadtokens.study_plan import (
+    Noise,
+    expectations,
+    noise_of,
+    outlook,
+    plan_around_estimate,
+    theory_seconds,
+)
 from deadtokens.sweep import finish, simulate
-from deadtokens.theory import Expectation, theory
 from deadtokens.verdict import Verdict, judge
+from deadtokens.wording import duration
 from deadtokens.writing import (
     Written,
     as_folder,
@@ -61,10 +68,6 @@ from deadtokens.writing import (
 )
 
 _MANY_CELLS = 1_000_000  # permuted some thousand times
-_THEORY_POINTS = 41
-_NEAR = 2.0 ** np.arange(-2.0, 2.25, 0.5)  # around the fitted sigma, which is among them
-_WIDE_POINTS = 17
-_WIDE, _BEYOND = 30.0, 2.0  # how far around the estimate, and beyond the likeliest sigma
 _VERSIONED = ("deadtokens", "numpy", "scipy", "numba", "ml_dtypes", "pyarrow", "vl-convert-python")
 
 
@@ -168,8 +171,8 @@ def study(
         single = marginals(fitted, seed=seed, workers=workers)
         left_out = rows_nearby(matrix, snowball) if selection == "duplicates" else 0
         verdict = judge(fitted, joint, single, left_out=left_out)
-    noise = _noise(fitted, verdict)
-    planned = _plan(snowball, measurement, fitted, noise, verdict, seed)
+    noise = noise_of(fitted, verdict)
+    planned = plan_around_estimate(snowball, measurement, fitted, noise, verdict, seed)
     folder = RunFolder.create(run, planned.specification(), planned.centroid)
     with folder.locked():
         with clock.stage("write", f"writing what is known into {run}"):
@@ -178,7 +181,7 @@ def study(
             )
         counts = trial_counts(planned, trials)
         lacking = _lacking(folder, counts)
-        with clock.stage("sweep", f"simulating {lacking:,} of {sum(counts):,} clusters"):
+        with clock.stage("sweep", *outlook(planned, counts, lacking, workers)):
             with listener().work("trials", lacking) as report:
                 simulate(planned, folder, counts, workers=workers, report=report)
             totals = finish(planned, folder)
@@ -188,8 +191,8 @@ def study(
             verdict = _with_trials(verdict, at)
             written.append(write_comparison(run / "comparison.csv", comparison))
             written.append(write_tests(run / "tests.json", joint, single, verdict))
-        with clock.stage("theory", "closed forms and figures"):
-            expected = _theory(planned)
+        with clock.stage("theory", "closed forms and figures", theory_seconds(planned)):
+            expected = expectations(planned)
             written.append(write_theory(run / "theory.csv", expected))
             write_figures(run / "figures", planned, totals, expected)
         facts = _facts(matrix, snowball, selection, left_out, command, noise, clock.seconds)
@@ -229,10 +232,11 @@ class _Clock:
         self._tell = tell
 
     @contextmanager
-    def stage(self, name: str, what: str) -> Iterator[None]:
-        self._tell(what)
+    def stage(self, name: str, what: str, seconds: float | None = None) -> Iterator[None]:
+        """A stage, and the seconds that it is expected to take."""
+        self._tell(what if seconds is None else f"{what}, about {duration(seconds)}")
         start = time.perf_counter()
-        with doing(what):
+        with doing(what, seconds):
             yield
         self.seconds[name] = time.perf_counter() - start
 
@@ -252,60 +256,6 @@ def _write_cluster(
         *write_cluster(make_folder(run / "cluster"), snowball, measurement),
         *write_fit(make_folder(run / "fit"), fitted, found.matrix, verdict.withheld),
     ]
-
-
-@dataclass(frozen=True)
-class _Noise:
-    """The width and centre to simulate around."""
-
-    sigma: float
-    centre: Float64Array
-
-
-def _noise(fitted: Fit, verdict: Verdict) -> _Noise:
-    """The fitted ones; where the story is rejected, those without the dimensions that skip cells.
-
-    With those dimensions the width is so large that the others would be split all over.
-    """
-    if verdict.fits is False and fitted.without_skipping and fitted.without_skipping.sigma > 0:
-        sigma = fitted.without_skipping.sigma
-        return _Noise(sigma, fitted.centre_at(sigma))
-    return _Noise(fitted.sigma or fitted.sigma_high, fitted.centre)
-
-
-def _plan(
-    snowball: Snowball,
-    measurement: Measurement,
-    fitted: Fit,
-    noise: _Noise,
-    verdict: Verdict,
-    seed: int,
-) -> Sweep:
-    """Sigmas around the estimate, over a wide range where that means little."""
-    sigmas = (noise.sigma * _NEAR).tolist()
-    if verdict.fits is False:
-        top = max(noise.sigma * _WIDE, fitted.sigma * _BEYOND)
-        wide = np.geomspace(noise.sigma / _WIDE, top, _WIDE_POINTS)
-        sigmas = sorted({*wide.tolist(), noise.sigma, fitted.sigma})
-    sigmas = [sigma for sigma in sigmas if sigma == noise.sigma or _drawn(noise, sigma, snowball)]
-    return plan(
-        noise.centre,
-        sigmas,
-        snowball.n_tokens,
-        seed=seed,
-        epsilon=float(measurement.row["epsilon"] or 0),
-        touching=float(measurement.row["touching"] or 0),
-        format=snowball.format.name,
-    )
-
-
-def _drawn(noise: _Noise, sigma: float, snowball: Snowball) -> bool:
-    """Whether noise of that width can be drawn: it may overflow the format."""
-    try:
-        Cloud(noise.centre, sigma, format=snowball.format.name).check(snowball.n_tokens)
-    except FormatError:
-        return False
-    return True
 
 
 def _with_trials(verdict: Verdict, at: SigmaComparison) -> Verdict:
@@ -331,27 +281,13 @@ def _lacking(folder: RunFolder, counts: Sequence[int]) -> int:
     return sum(count for of_sigma in gaps.values() for _, count in of_sigma)
 
 
-def _theory(planned: Sweep) -> list[Expectation]:
-    grid = np.geomspace(min(planned.sigmas), max(planned.sigmas), _THEORY_POINTS)
-    sigmas = sorted({*grid.tolist(), *planned.sigmas})
-    return theory(
-        planned.centroid,
-        sigmas,
-        planned.spec.n_tokens,
-        touching=planned.spec.touching,
-        noise=planned.noise,
-        format=planned.format,
-        intermediate=planned.intermediate,
-    )
-
-
 def _facts(
     matrix: Matrix,
     snowball: Snowball,
     selection: str,
     left_out: int,
     command: str,
-    noise: _Noise,
+    noise: Noise,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     notes = [matrix.note or matrix.reason]

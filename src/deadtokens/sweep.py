@@ -24,7 +24,7 @@ from deadtokens.centres import Centre, Centred, Terms, as_centre, settle
 from deadtokens.device.choice import DeviceName, choose_device, pick, take_the_cpu
 from deadtokens.errors import DeviceError, SelectionError
 from deadtokens.interrupts import noticed
-from deadtokens.listening import doing, listener, watched
+from deadtokens.listening import doing, listener
 from deadtokens.observed import Measured, observe
 from deadtokens.remote import draw_remotely
 from deadtokens.runs import RunFolder, missing_parts
@@ -245,11 +245,11 @@ def finish(sweep: Sweep, run: RunFolder) -> Totals:
         SourceError: A part is damaged or gone, or two hold the same trials.
         OutputError: A file cannot be written.
     """
-    read = (
-        sigma_totals(run, i, sweep.cloud(i), sweep.spec, sampler)
-        for i, sampler in enumerate(sweep.samplers)
-    )
-    totals = Totals(watched(read, "sigmas added up", len(sweep.sigmas)))
+    with doing("adding trials up"):
+        totals = Totals(
+            sigma_totals(run, i, sweep.cloud(i), sweep.spec, sampler)
+            for i, sampler in enumerate(sweep.samplers)
+        )
     spec = sweep.spec
     trials = Trials(totals.of_sigmas(), spec.epsilon, spec.touching, sweep.format)
     with doing("writing trials.csv, summary.csv and elements.npz"):

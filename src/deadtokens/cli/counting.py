@@ -56,6 +56,7 @@ def census(
     from deadtokens.keep import keep_map
     from deadtokens.sources import open_matrix
     from deadtokens.stocktaking import take_both, take_inventory
+    from deadtokens.wording import size
 
     matrix = open_matrix(source, tensor, format=stored_as).with_tokenizer(tokenizer)
     _check_places(output, export_keep, [*matrix.files, *([tokenizer] if tokenizer else [])])
@@ -73,7 +74,7 @@ def census(
         tables.warning_lines(tuple(dict.fromkeys(taken.warnings + of_both)))
         census_tables.inventory_tables(taken, both)
         if kept is not None:
-            census_tables.keep_lines(kept, display.size(kept.bytes_saved))
+            census_tables.keep_lines(kept, size(kept.bytes_saved))
     if output is None:
         display.message("nothing written: add -o DIR for masks, tokens.csv and a page to read")
     else:

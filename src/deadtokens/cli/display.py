@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deadtokens.errors import plain
+from deadtokens.wording import size
 from deadtokens.writing import Written, json_text
 
 _LONGEST_TOKEN = 24
@@ -113,22 +114,6 @@ def announce(files: Iterable[Written]) -> None:
     """Say what was written: content and size."""
     for file in files:
         message(f"wrote {file.path}: {file.content}, {size(file.path.stat().st_size)}")
-
-
-def size(n_bytes: float) -> str:
-    """Bytes in decimal units."""
-    if n_bytes < 1000:
-        return f"{n_bytes:.0f} bytes"
-    power = min(int(math.log10(n_bytes)) // 3, 3)
-    return f"{n_bytes / 1000**power:.1f} {('', 'kB', 'MB', 'GB')[power]}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from deadtokens.cli import display
 from deadtokens.listening import Reached
+from deadtokens.wording import duration, size
 
 SECONDS = 30.0
 
@@ -44,10 +44,8 @@ class _Going:
         made = self.done - self.first
         if self.total is not None and made > 0:
             left = passed * (self.total - self.done) / made
-        words = f"{self.words(self.done)}: {display.duration(passed)} so far"
-        return (
-            words if left is None or left < 1 else f"{words}, about {display.duration(left)} left"
-        )
+        words = f"{self.words(self.done)}: {duration(passed)} so far"
+        return words if left is None or left < 1 else f"{words}, about {duration(left)} left"
 
 
 class Heartbeat:
@@ -92,8 +90,8 @@ class Heartbeat:
     @contextlib.contextmanager
     def transfer(self, label: str, total: int | None, done: int) -> Iterator[Reached]:
         """Bytes that come; yields what moves them."""
-        of = f" of {display.size(total)}" if total is not None else ""
-        going = _Going(lambda n: f"{label}: {display.size(n)}{of}", total, done, self._clock())
+        of = f" of {size(total)}" if total is not None else ""
+        going = _Going(lambda n: f"{label}: {size(n)}{of}", total, done, self._clock())
         with self._on(going):
             yield lambda reached: setattr(going, "done", reached)
 

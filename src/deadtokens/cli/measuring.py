@@ -193,6 +193,7 @@ def _measure_trials(
     from deadtokens.formats import FLOAT32
     from deadtokens.masks import load_mask
     from deadtokens.saved_trials import measure_trials
+    from deadtokens.wording import duration
     from deadtokens.writing import check_spares
 
     read = (*trials.files, *([array_file(mask)] if mask is not None else []))
@@ -209,7 +210,7 @@ def _measure_trials(
     else:
         _trials_tables(trials, which, measured)
         display.line(f"trials           {trials.shape[0]:,}")
-        display.line(f"time             {display.duration(seconds)}")
+        display.line(f"time             {duration(seconds)}")
         display.line(f"trials per s     {trials.shape[0] / seconds:,.1f}")
     if output is not None:
         display.announce([write_rows(output, measured.rows)])

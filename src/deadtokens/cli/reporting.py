@@ -41,6 +41,7 @@ def report(
     from deadtokens.report.census_page import write_census_page
     from deadtokens.report.opening import opening
     from deadtokens.report.rendering import write_report
+    from deadtokens.wording import size
     from deadtokens.writing import check_place, make_folder
 
     path = output or run / "report.html"
@@ -55,4 +56,4 @@ def report(
     top = opening(write_report(path, run, measured))
     display.line(" ".join(filter(None, [top.question, top.answer and f"{top.answer}."])))
     display.line(top.headline.replace("\N{NO-BREAK SPACE}", " "))
-    display.message(f"wrote {path}: {display.size(path.stat().st_size)}")
+    display.message(f"wrote {path}: {size(path.stat().st_size)}")

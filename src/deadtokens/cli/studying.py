@@ -157,12 +157,12 @@ def verdict_lines(found: Verdict) -> None:
 
 def _print(found: Study) -> None:
     from deadtokens.cli import display
+    from deadtokens.wording import size
 
     display.line("")
     verdict_lines(found.verdict)
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in found.seconds.items())
     display.message(f"seconds: {seconds}")
     display.announce(found.written)
-    size = display.size(found.report.stat().st_size)
-    display.line(f"report: {found.report} ({size})")
+    display.line(f"report: {found.report} ({size(found.report.stat().st_size)})")
     sys.stdout.flush()

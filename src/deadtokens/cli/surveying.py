@@ -81,9 +81,10 @@ def survey(
 
 def _progress(line: Surveyed) -> None:
     from deadtokens.cli import display
+    from deadtokens.wording import duration
 
     if sys.stderr.isatty():
-        display.message(f"{line.source}: {line.error or display.duration(line.seconds)}")
+        display.message(f"{line.source}: {line.error or duration(line.seconds)}")
 
 
 def _facts(line: Surveyed) -> dict[str, Any]:

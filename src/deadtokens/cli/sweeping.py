@@ -117,6 +117,7 @@ def sweep(
     from deadtokens.specification import parse_sigmas, trial_counts
     from deadtokens.summaries import check_results
     from deadtokens.sweep import finish, plan_around
+    from deadtokens.wording import size
     from deadtokens.writing import shell_line
 
     started = time.perf_counter()
@@ -153,7 +154,7 @@ def sweep(
     tables.sweep_closing(planned, held, drawn, seconds, _bytes_in(run.path))
     for name in ("trials.csv", "summary.csv", "elements.npz"):
         path = run.path / name
-        display.message(f"wrote {path}: {display.size(path.stat().st_size)}")
+        display.message(f"wrote {path}: {size(path.stat().st_size)}")
     display.message(f"wrote {run.path / 'figures'}: {', '.join(path.name for path in pictures)}")
 
 
@@ -186,6 +187,7 @@ def sample(
     from deadtokens.cli import display
     from deadtokens.cloud import Cloud
     from deadtokens.sampling import sample as draw
+    from deadtokens.wording import size
     from deadtokens.writing import check_place, make_folder, write_safetensors
 
     centre = load_centre(centroid)
@@ -209,9 +211,9 @@ def sample(
         "seed": str(seed),
     }
     write_safetensors(output, {"tokens": codes}, metadata)
-    size = display.size(output.stat().st_size)
     display.message(
-        f"wrote {output}: tokens {terms.n_tokens:,} x {cloud.d:,} {terms.format}, {size}"
+        f"wrote {output}: tokens {terms.n_tokens:,} x {cloud.d:,} {terms.format}, "
+        f"{size(output.stat().st_size)}"
     )
 
 
@@ -241,6 +243,7 @@ def _simulate(
     from deadtokens.cli import display
     from deadtokens.listening import listener
     from deadtokens.sweep import estimate, simulate
+    from deadtokens.wording import duration, size
 
     missing = run.missing_of_each(counts)
     lacking = sum(count for ranges in missing.values() for _, count in ranges)
@@ -251,9 +254,9 @@ def _simulate(
         cores = threads if cluster else min(workers, os.cpu_count() or 1)
         seconds = expected.seconds * lacking / wanted / cores
         display.message(
-            f"{lacking:,} of {wanted:,} trials to do: about {display.duration(seconds)} on "
+            f"{lacking:,} of {wanted:,} trials to do: about {duration(seconds)} on "
             f"{threads} thread{'s' * (threads > 1)}{f' of {cluster.address}' if cluster else ''}, "
-            f"{display.size(expected.peak_bytes * threads)} of memory for their work"
+            f"{size(expected.peak_bytes * threads)} of memory for their work"
         )
         if cluster and not cluster.threads():
             display.message(f"{cluster.address} has no workers yet: waiting for them")

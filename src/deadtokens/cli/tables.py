@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from deadtokens.cli.display import duration, left_out, line, new_table, print_table, size
+from deadtokens.cli.display import left_out, line, new_table, print_table
 from deadtokens.errors import plain
 from deadtokens.formats import get_format
 from deadtokens.montecarlo import Feature, called, p_words, spread_words
 from deadtokens.sources import Matrix
 from deadtokens.statistics import Cell, Connectivity, Measurement
+from deadtokens.wording import duration, size
 
 if TYPE_CHECKING:
     from deadtokens.kernels.types import Float64Array

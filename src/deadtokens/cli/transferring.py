@@ -13,6 +13,7 @@ from deadtokens.cli import display, heartbeat
 from deadtokens.cli.heartbeat import Heartbeat
 from deadtokens.errors import plain
 from deadtokens.listening import Listener, Reached, listen
+from deadtokens.wording import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -132,5 +133,5 @@ def _counted_words(task: Any) -> str:
     if task.speed:
         words += f", {task.speed:,.3g} per s"
     if task.time_remaining is not None:
-        words += f", {display.duration(task.time_remaining)} left"
+        words += f", {duration(task.time_remaining)} left"
     return words
