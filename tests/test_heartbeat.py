@@ -1,4 +1,4 @@
-"""Outside a terminal: a line every half minute, of what goes on innermost."""
+"""Outside a terminal: a line every half minute, of what goes on."""
 
 from __future__ import annotations
 
@@ -94,6 +94,21 @@ def test_the_innermost_is_named(beats: Heartbeat, clock: Clock, said: list[str])
     assert said == [
         "model.safetensors: 4.0 MB of 10.0 MB: 30.0 s so far, about 90.0 s left",
         "outer: 60.0 s so far",
+    ]
+
+
+def test_the_outermost_count_says_most(beats: Heartbeat, clock: Clock, said: list[str]) -> None:
+    with beats.stage("simulating", 230.0), beats.work("trials", 10) as trials:
+        with beats.work("blocks", 20) as blocks:
+            blocks(5)
+            after(beats, clock, 50)
+        trials(2)
+        with beats.work("blocks", 20) as blocks:
+            blocks(5)
+            after(beats, clock, 50)
+    assert said == [
+        "0 of 10 trials (5 of 20 blocks): 50.0 s so far, about 3 min left",
+        "2 of 10 trials: 2 min so far, about 7 min left",
     ]
 
 

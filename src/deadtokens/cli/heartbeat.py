@@ -1,7 +1,7 @@
 """What is said of work that takes long where there is no terminal: a line every half minute.
 
 Without one nobody can tell a program that works from one that hangs, in a log least of all. Said is
-what goes on innermost: how far it is and how long still, where that can be told; else for how long.
+how far it is and how long it still takes, where that can be told, and else for how long it goes on.
 """
 
 from __future__ import annotations
@@ -33,19 +33,32 @@ class _Going:
         self.first = self.done
 
     @property
-    def counted(self) -> bool:
+    def counts(self) -> bool:
         """Whether a count says anything: what is all done goes on as something else."""
         return self.total is not None and self.done < self.total
 
-    def line(self, now: float) -> str:
-        """What is said of it."""
-        passed = now - self.begun
-        left = None if self.expected is None else self.expected - passed
-        made = self.done - self.first
+    def left(self, now: float) -> float | None:
+        """Seconds that it still takes, by what is done or by what was expected."""
+        made, passed = self.done - self.first, now - self.begun
         if self.total is not None and made > 0:
-            left = passed * (self.total - self.done) / made
-        words = f"{self.words(self.done)}: {duration(passed)} so far"
-        return words if left is None or left < 1 else f"{words}, about {duration(left)} left"
+            return passed * (self.total - self.done) / made
+        return None if self.expected is None else self.expected - passed
+
+
+def _line(going: list[_Going], now: float) -> str:
+    """What is said of all that goes on, the outermost first.
+
+    The outermost that is counted says most; until some of it is done, the innermost goes with it.
+    """
+    counted = [one for one in going if one.counts]
+    told = counted[0] if counted else next(one for one in reversed(going) if one.total is None)
+    words = told.words(told.done)
+    if counted and told.done == told.first and counted[-1] is not told:
+        words += f" ({counted[-1].words(counted[-1].done)})"
+    words += f": {duration(now - told.begun)} so far"
+    known = (one.left(now) for one in (told, *reversed(going[: going.index(told)])))
+    left = next((seconds for seconds in known if seconds is not None), None)
+    return words if left is None or left < 1 else f"{words}, about {duration(left)} left"
 
 
 class Heartbeat:
@@ -101,12 +114,8 @@ class Heartbeat:
             now = self._clock()
             if not self._going or now - self._last < self._seconds:
                 return
-            going = next(
-                (one for one in reversed(self._going) if one.counted or one.total is None),
-                self._going[-1],
-            )
             self._last = now
-            line = going.line(now)
+            line = _line(self._going, now)
         self._say(line)
 
     @contextlib.contextmanager
