@@ -6,5 +6,4 @@ import pytest
 
 
 def shorten_studies(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("deadtokens.study_plan._THEORY_POINTS", 3)
-    patch.setattr("deadtokens.pictures._CURVE_POINTS", 3)
+    patch.setattr("deadtokens.curves.POINTS", 3)

@@ -80,6 +80,7 @@ ORDER = [
     "verdict",
     "compare",
     "figures",
+    "curves",
     "pictures",
     "exports",
     "census_files",

@@ -113,7 +113,7 @@ def test_a_study_takes_a_source_and_a_folder_by_name(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = import_module("deadtokens.study")
-    monkeypatch.setattr("deadtokens.study_plan._THEORY_POINTS", 3)
+    monkeypatch.setattr("deadtokens.curves.POINTS", 3)
     monkeypatch.setattr(module, "write_figures", lambda *_: [])
     monkeypatch.setattr(module, "write_report", lambda path, _: path.write_text("a page"))
     found = dt.study(str(path), None, str(tmp_path / "run"), trials=3)

@@ -257,7 +257,22 @@ def test_sigmas_without_trials_are_left_out(copy: Path) -> None:
 def test_the_page_opens_with_the_fitted_sigma(study: Path, copy: Path) -> None:
     assert gather(study).main.sigma == pytest.approx(1.3e-8)
     without(copy, "fit")
-    assert gather(copy).main.sigma == gather(copy).totals[0].sigma
+    assert gather(copy).main.sigma == pytest.approx(1.3e-8), "where the cluster deviates least"
+    without(copy, "comparison.csv", "measured.csv")
+    found = gather(copy)
+    unique = np.median(found.main.metric("n_unique"))
+    assert 1 < unique < found.sweep.spec.n_tokens, "some coincide, others do not"
+
+
+def test_a_sweep_s_page_has_the_theory_s_curve(copy: Path) -> None:
+    written = gather(copy).theory
+    without(copy, "theory.csv")
+    expected = gather(copy).theory
+    sigmas = {line["sigma"]: line["n_unique"] for line in expected}
+    shared = [line for line in written if line["sigma"] in sigmas]
+    assert len(shared) >= len(gather(copy).totals)
+    for line in shared:
+        assert sigmas[line["sigma"]] == pytest.approx(line["n_unique"], rel=1e-6)
 
 
 def test_other_units_are_not_marked(copy: Path) -> None:

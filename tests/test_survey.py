@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import threading
 import time
 from importlib import import_module
@@ -24,7 +25,14 @@ from deadtokens import __version__, stocktaking
 from deadtokens.errors import ClusterError
 from deadtokens.scheduler import Cluster
 from deadtokens.survey import survey
-from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells, write_survey
+from deadtokens.survey_lines import (
+    COLUMN_TITLES,
+    Surveyed,
+    cells,
+    read_survey,
+    short_names,
+    write_survey,
+)
 
 module = import_module("deadtokens.survey")  # the package's attribute is the function
 
@@ -122,7 +130,7 @@ def test_a_survey_goes_on_where_it_stopped(
 
 def test_a_damaged_result_is_taken_anew(sources: list[str], tmp_path: Path) -> None:
     first = survey(sources[:1], tmp_path / "out")
-    (kept,) = (tmp_path / "out" / "models").iterdir()
+    (kept,) = (tmp_path / "out" / "models").glob("*.json")
     kept.write_text('{"source": ')
     again = survey(sources[:1], tmp_path / "out")
     assert again[0].dead == first[0].dead
@@ -172,7 +180,7 @@ def test_the_csv_has_a_line_per_source(sources: list[str], tmp_path: Path) -> No
 def test_cells_are_words() -> None:
     line = Surveyed("m", vocabulary=1234, tied=False, black_holes=6, populations=(9, 5, 4, 3, 2, 2),
                     dead_named=0, named=7, seconds=1.26)  # fmt: skip
-    shown = dict(zip(COLUMN_TITLES, cells(line), strict=True))
+    shown = dict(zip(COLUMN_TITLES, cells(line, line.source), strict=True))
     assert shown["vocabulary"] == "1,234"
     assert shown["populations"] == "9, 5, 4, 3, ..."
     assert (shown["tied"], shown["dead_named"], shown["seconds"]) == ("no", "0 of 7", "1.3")
@@ -183,8 +191,9 @@ def test_the_command(sources: list[str], tmp_path: Path, deadtokens: Program) ->
     """Tables and files for the good ones, an error line for the bad ones, and status 1."""
     done = deadtokens("survey", *sources, "-o", tmp_path / "out")
     assert done.status == 1
+    names = short_names(sources[:7])
     for source in sources[:7]:
-        assert any(line.startswith(source) for line in done.out.splitlines())
+        assert any(line.startswith(names[source]) for line in done.out.splitlines())
     errors = [line for line in done.out.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert "Traceback" not in done.err
@@ -261,5 +270,64 @@ def test_undecided_is_never_none(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", rows.astype(np.float32))
     (line,) = survey([str(tmp_path / "rows.npy")])
     assert line.dead is None
-    assert "undecided" in cells(line)
+    assert "undecided" in cells(line, "a name")
     assert "rows are dead is undecided: 8 rows inside" in line.warnings[0]
+
+
+# --- names, pages and earlier lists ---
+
+
+def test_short_names_tell_sources_apart() -> None:
+    sources = [
+        "builtin:qwen3-4b",
+        "hf:owner/name",
+        "/models/qwen/model.safetensors",
+        "/models/llama/model.safetensors",
+        "/models/tiny/",
+        "/other/tiny",
+        "weights/smol.gguf",
+        "plain.npy",
+    ]
+    assert list(short_names(sources).values()) == [
+        "builtin:qwen3-4b",
+        "hf:owner/name",
+        "qwen/model.safetensors",
+        "llama/model.safetensors",
+        "models/tiny",
+        "other/tiny",
+        "smol.gguf",
+        "plain.npy",
+    ]
+
+
+def test_a_survey_is_read_as_it_was_written(sources: list[str], tmp_path: Path) -> None:
+    lines = [*survey(sources), Surveyed("=evil()", "an error; with = signs", warnings=("a", "b"))]
+    write_survey(tmp_path / "survey.csv", lines)
+    assert read_survey(tmp_path / "survey.csv") == lines
+    assert read_survey(tmp_path / "nothing.csv") == []
+
+
+def test_another_list_keeps_the_rows_of_the_former(
+    sources: list[str], tmp_path: Path, deadtokens: Program
+) -> None:
+    out = tmp_path / "out"
+    assert deadtokens("survey", *sources[:2], "-o", out).status == 0
+    done = deadtokens("survey", sources[2], sources[1], "-o", out)
+    assert "1 row of an earlier list kept; to be rid of them, remove" in done.err
+    kept = [line.source for line in read_survey(out / "survey.csv")]
+    assert kept == [sources[2], sources[1], sources[0]]
+    page = (out / "survey.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="(models/[0-9a-f]+/report.html)">', page)
+    assert len(links) == 3
+    for link in links:
+        assert "Which tokens are dead?" in (out / link).read_text(encoding="utf-8")
+
+
+def test_a_file_that_is_no_survey_is_not_replaced(
+    sources: list[str], tmp_path: Path, deadtokens: Program
+) -> None:
+    (tmp_path / "survey.csv").write_text("my,own\n1,2\n")
+    done = deadtokens("survey", sources[2], "-o", tmp_path)
+    assert done.status == 1
+    assert "cannot be read as a survey's" in done.message
+    assert (tmp_path / "survey.csv").read_text() == "my,own\n1,2\n"

@@ -19,6 +19,7 @@ from program import Program
 from deadtokens import pictures, runs, writing
 from deadtokens.centres import as_centre
 from deadtokens.cli import sweeping
+from deadtokens.curves import expected_along
 from deadtokens.errors import (
     DeadtokensError,
     DeviceError,
@@ -362,7 +363,7 @@ def test_a_device_is_looked_for_before_anything_is_written(
 def test_figures_of_one_sigma_and_of_none_at_all(tmp_path: Path) -> None:
     totals = sweep(CENTROID, [0.0, 1e-8], 50, 3, tmp_path / "run")
     planned = plan(CENTROID, [0.0, 1e-8], 50)
-    for curve in pictures._curves(totals, pictures._expected(planned, [0.0, 1e-8])):
+    for curve in pictures._curves(totals, expected_along(planned)):
         assert (curve.expected_sigmas[0], curve.expected_sigmas[-1]) == (0.0, 1e-8)
         assert np.isfinite(curve.expected).all()
     written = pictures.write_figures(tmp_path / "figures", planned, totals[1:])
@@ -462,7 +463,7 @@ def command(tmp_path: Path) -> list[str]:
 def test_output_of_the_command(
     command: list[str], tmp_path: Path, deadtokens: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "_CURVE_POINTS", 3)
+    monkeypatch.setattr("deadtokens.curves.POINTS", 3)
     small = [*command[: command.index("--trials")], "--trials", "30"]
     result = deadtokens(*small, "-o", tmp_path / "run")
     assert "60 dimensions, norm" in result.err

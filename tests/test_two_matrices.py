@@ -294,4 +294,4 @@ def test_a_survey_says_where_the_evidence_conflicts(tmp_path: Path) -> None:
     assert "says that they are tied" in line.warnings[0]
     write_survey(tmp_path / "survey.csv", [line])
     assert "says that they are tied" in (tmp_path / "survey.csv").read_text().splitlines()[1]
-    assert str(source) in str(survey_page([line]).opening.warnings[0])
+    assert str(source) in str(survey_page([line], {}).opening.warnings[0])

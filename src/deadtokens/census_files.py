@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deadtokens.answers import dead_sentence
 from deadtokens.census import NOT_FINITE, Census, snowball_of
@@ -177,9 +178,12 @@ def _write_distances(path: Path, search: ClusterSearch) -> Written:
 
 
 def _by_distance(search: ClusterSearch) -> Int64Array:
-    """The finite rows that are not zero, nearest first."""
+    """The finite rows that are not zero, nearest first, in the measure that decided."""
     rows = np.flatnonzero(np.isfinite(search.distances) & ~search.zero)
-    return rows[np.argsort(search.distances[rows], kind="stable")]
+    keys: list[npt.NDArray[Any]] = [search.distances[rows]]
+    if search.void is not None and search.void.measure == "lattice steps":
+        keys += [] if search.steps is None else [search.steps[rows]]
+    return rows[np.lexsort(keys)]
 
 
 def inventory_facts(

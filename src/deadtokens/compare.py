@@ -161,12 +161,7 @@ class SigmaComparison(Shown):
         A function of the joint statistic that grows with it (11.5) and, unlike it, does not depend
         on the number of trials, which may differ between sigmas.
         """
-        n = self.trials + 1
-        largest = (n - 1) ** 2 / n
-        distance = self.joint.observed or 0.0
-        if distance >= largest * (1 - _DISTANCE_ROUNDING):
-            return math.inf
-        return distance / (1 - distance / largest)
+        return separation(self.joint.observed or 0.0, self.trials)
 
     def count(self, verdict: Verdict) -> int:
         """Metrics of that verdict."""
@@ -222,6 +217,15 @@ class Comparison(Tabular, Drawn):
         metrics deviate; the first on ties.
         """
         return min(self.sigmas, key=lambda at: (at.separation, len(at.deviating())))
+
+
+def separation(distance: float, trials: int) -> float:
+    """The joint statistic freed of the number of trials: see `SigmaComparison.separation`."""
+    n = trials + 1
+    largest = (n - 1) ** 2 / n
+    if distance >= largest * (1 - _DISTANCE_ROUNDING):
+        return math.inf
+    return distance / (1 - distance / largest)
 
 
 def compare(run: RunFolder | str | Path, measured: Measured) -> Comparison:

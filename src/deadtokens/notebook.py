@@ -52,7 +52,7 @@ from deadtokens.sources import Matrix, Model
 from deadtokens.statistics import Measurement
 from deadtokens.study import Study
 from deadtokens.summaries import SigmaTotals
-from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells
+from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells, short_names
 from deadtokens.tabular import Tabular
 from deadtokens.theory import Expectation
 from deadtokens.tokens import Labels
@@ -199,7 +199,8 @@ def _measured_trials(measured: MeasuredTrials) -> None:
 
 
 def _surveyed(lines: Sequence[Surveyed]) -> None:
-    good = [cells(surveyed) for surveyed in lines if not surveyed.error]
+    names = short_names([surveyed.source for surveyed in lines])
+    good = [cells(surveyed, names[surveyed.source]) for surveyed in lines if not surveyed.error]
     if good:
         sections_table(list(COLUMN_TITLES.values()), {"": good})
     for surveyed in lines:

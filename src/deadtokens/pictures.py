@@ -13,18 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 from scipy import special
 
-from deadtokens.cloud import Cloud
+from deadtokens.curves import expected_along
 from deadtokens.figures import BLUE, GREY, ORANGE, STYLE, Elements, draw_elements
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.listening import watched
 from deadtokens.specification import Sweep
 from deadtokens.summaries import SigmaTotals
-from deadtokens.theory import Expectation, expectation
+from deadtokens.theory import Expectation
 from deadtokens.trials import TrialSpec
 from deadtokens.writing import make_folder, replacing
 
 _SHOWN = 4  # sigmas of a sweep that have panels of their own
-_CURVE_POINTS = 61
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def write_figures(
     if len(totals) > 1:
         sigmas = [of_sigma.sigma for of_sigma in totals]
         drawn["sigma"] = curves_figure(
-            sigmas, _curves(totals, expected or _expected(sweep, sigmas)), caption
+            sigmas, _curves(totals, expected or expected_along(sweep)), caption
         )
     saved = (_save(folder / name, figure) for name, figure in drawn.items())
     return [path for paths in watched(saved, "figures", len(drawn)) for path in paths]
@@ -138,22 +137,6 @@ def _curves(totals: Sequence[SigmaTotals], expected: Sequence[Expectation]) -> l
         )
         for name, label in metrics.items()
     ]
-
-
-def _expected(sweep: Sweep, sigmas: Sequence[float]) -> list[Expectation]:
-    low, high = min(sigmas), max(sigmas)
-    space = np.geomspace if low > 0 else np.linspace
-    clouds = (
-        Cloud(
-            sweep.centroid,
-            sigma,
-            noise=sweep.noise,
-            format=sweep.format,
-            intermediate=sweep.intermediate,
-        )
-        for sigma in space(low, high, _CURVE_POINTS).tolist()
-    )
-    return [expectation(cloud, sweep.spec.n_tokens) for cloud in clouds]
 
 
 def _save(stem: Path, figure: Figure) -> list[Path]:

@@ -21,6 +21,7 @@ import numpy as np
 from deadtokens.census import rows_nearby, snowball_of
 from deadtokens.census_files import CENSUS_FILES, write_inventory
 from deadtokens.compare import Comparison, SigmaComparison, compare
+from deadtokens.curves import expected_along
 from deadtokens.errors import plain
 from deadtokens.exports import (
     write_cluster,
@@ -49,7 +50,6 @@ from deadtokens.statistics import Measurement, measure
 from deadtokens.stocktaking import take_both, take_inventory
 from deadtokens.study_plan import (
     Noise,
-    expectations,
     noise_of,
     outlook,
     plan_around_estimate,
@@ -191,9 +191,10 @@ def study(
             verdict = _with_trials(verdict, at)
             written.append(write_comparison(run / "comparison.csv", comparison))
             written.append(write_tests(run / "tests.json", joint, single, verdict))
-        with clock.stage("theory", "closed forms and figures", theory_seconds(planned)):
-            expected = expectations(planned)
+        with clock.stage("theory", "closed forms", theory_seconds(planned)):
+            expected = expected_along(planned)
             written.append(write_theory(run / "theory.csv", expected))
+        with clock.stage("figures", "drawing figures"):
             write_figures(run / "figures", planned, totals, expected)
         facts = _facts(matrix, snowball, selection, left_out, command, noise, clock.seconds)
         written.append(write_facts(run / "study.json", facts))
@@ -234,7 +235,8 @@ class _Clock:
     @contextmanager
     def stage(self, name: str, what: str, seconds: float | None = None) -> Iterator[None]:
         """A stage, and the seconds that it is expected to take."""
-        self._tell(what if seconds is None else f"{what}, about {duration(seconds)}")
+        long = seconds is not None and seconds >= 1
+        self._tell(f"{what}, about {duration(seconds or 0)}" if long else what)
         start = time.perf_counter()
         with doing(what, seconds):
             yield

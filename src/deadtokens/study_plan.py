@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deadtokens.cloud import Cloud
+from deadtokens.curves import curve_sigmas, expected_along
 from deadtokens.errors import FormatError
 from deadtokens.fit import Fit
 from deadtokens.kernels.types import Float64Array
@@ -17,10 +18,8 @@ from deadtokens.snowball import Snowball
 from deadtokens.specification import Sweep, plan
 from deadtokens.statistics import Measurement
 from deadtokens.sweep import estimate
-from deadtokens.theory import Expectation, theory
 from deadtokens.verdict import Verdict
 
-_THEORY_POINTS = 41
 _NEAR = 2.0 ** np.arange(-2.0, 2.25, 0.5)  # around the fitted sigma, which is among them
 _WIDE_POINTS = 17
 _WIDE, _BEYOND = 30.0, 2.0  # how far around the estimate, and beyond the likeliest sigma
@@ -94,31 +93,13 @@ def outlook(
     return f"simulating {lacking:,}{more} clusters", seconds
 
 
-def _theory_sigmas(planned: Sweep) -> list[float]:
-    grid = np.geomspace(min(planned.sigmas), max(planned.sigmas), _THEORY_POINTS)
-    return sorted({*grid.tolist(), *planned.sigmas})
-
-
-def expectations(planned: Sweep, sigmas: Sequence[float] | None = None) -> list[Expectation]:
-    """What to expect at those widths, by default along the curves."""
-    return theory(
-        planned.centroid,
-        sigmas or _theory_sigmas(planned),
-        planned.spec.n_tokens,
-        touching=planned.spec.touching,
-        noise=planned.noise,
-        format=planned.format,
-        intermediate=planned.intermediate,
-    )
-
-
 def theory_seconds(planned: Sweep) -> float:
-    """How long `expectations` takes, by those at a few widths."""
-    wanted = _theory_sigmas(planned)
+    """How long `expected_along` takes, by those at a few widths."""
+    wanted = curve_sigmas(planned)
     chosen = np.unique(np.linspace(0, len(wanted) - 1, _PILOTS).round().astype(int))
     taken = []
     for index in chosen.tolist():
         start = time.perf_counter()
-        expectations(planned, [wanted[index]])
+        expected_along(planned, [wanted[index]])
         taken.append(time.perf_counter() - start)
     return float(np.interp(np.arange(len(wanted)), chosen, taken).sum())

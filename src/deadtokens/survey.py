@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from deadtokens import __version__
-from deadtokens.errors import ClusterError, DeadtokensError, shortened
+from deadtokens.census_files import write_inventory
+from deadtokens.errors import ClusterError, DeadtokensError, OutputError, shortened
 from deadtokens.files import StoredTensor
 from deadtokens.interrupts import held_back
-from deadtokens.inventory import Inventory, named_lines
+from deadtokens.inventory import Inventory, Untied, named_lines
 from deadtokens.listening import watched
 from deadtokens.scheduler import Cluster, Job
 from deadtokens.sources import PREFIX, Model, open_matrix, open_model
@@ -32,6 +33,7 @@ from deadtokens.tabular import Records
 from deadtokens.writing import make_folder, replacing
 
 _MEMORY = 4 << 30  # bytes that sources which have to be loaded may take at a time
+_MODELS = "models"  # what is kept of each source, by its state
 _GROUPS_LISTED = 20
 _POLL_SECONDS = 0.2  # between looks at whether Ctrl-C was pressed
 
@@ -50,7 +52,8 @@ def survey(
     Args:
         sources: As for `open_matrix`, each once.
         folder: Where results are kept, source by source: those that are there already, of a source
-            that has not changed since, are not taken again. Errors are tried anew.
+            that has not changed since, are not taken again. Errors are tried anew. The census of
+            each source is written there too, unless a cluster does the work.
         tokenizer: Of all of them, where they bring none, or another one.
         workers: Sources side by side; two by default.
         cluster: Where the work is done, if not in threads of this process. Its workers read the
@@ -64,10 +67,11 @@ def survey(
         OutputError: The folder cannot be written.
         ClusterError: The cluster is gone; what was finished is kept.
     """
-    kept = _Kept(make_folder(folder / "models") if folder is not None else None)
+    place = make_folder(folder / _MODELS) if folder is not None else None
+    kept = _Kept(place)
     own = None if tokenizer is None else tokenizer.absolute()
     wanted = [(source, kept.known(source), own) for source in dict.fromkeys(sources)]
-    taken = _on_cluster(cluster, wanted) if cluster else _in_threads(workers or 2, wanted)
+    taken = _on_cluster(cluster, wanted) if cluster else _in_threads(workers or 2, wanted, place)
     lines: dict[str, Surveyed] = {}
     for source, (state, line) in watched(taken, "models", len(wanted)):
         lines[source] = kept.settle(state, line)
@@ -81,11 +85,20 @@ _Taken: TypeAlias = tuple[str | None, Surveyed | None]
 _Wanted: TypeAlias = list[tuple[str, frozenset[str], Path | None]]
 
 
-def _in_threads(workers: int, wanted: _Wanted) -> Iterator[tuple[str, _Taken]]:
+def census_folders(folder: Path) -> dict[str, Path]:
+    """The folders with the census of each source, of a survey that was kept in `folder`."""
+    kept = sorted((folder / _MODELS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    lines = ((_read(path), path.with_suffix("")) for path in kept)
+    return {
+        line.source: place for line, place in lines if line and (place / "census.json").exists()
+    }
+
+
+def _in_threads(workers: int, wanted: _Wanted, place: Path | None) -> Iterator[tuple[str, _Taken]]:
     with ThreadPoolExecutor(workers) as pool:
         try:
             with held_back():
-                started = {pool.submit(_take, one[0], *one): one[0] for one in wanted}
+                started = {pool.submit(_take, one[0], *one, place): one[0] for one in wanted}
             at_work = set(started)
             while at_work:
                 with held_back():
@@ -123,7 +136,13 @@ def _take_on_worker(
     return _take(source, place, known, tokenizer)
 
 
-def _take(source: str, place: str, known: frozenset[str], tokenizer: Path | None) -> _Taken:
+def _take(
+    source: str,
+    place: str,
+    known: frozenset[str],
+    tokenizer: Path | None,
+    folder: Path | None = None,
+) -> _Taken:
     start = time.perf_counter()
     try:
         model = None if place.startswith(PREFIX) else open_model(place)
@@ -132,7 +151,13 @@ def _take(source: str, place: str, known: frozenset[str], tokenizer: Path | None
             return state, None
         with _BUDGET.taken(_loaded_bytes(model)):
             matrix = model.matrix() if model else open_matrix(place)
-            line = _line(source, take_inventory(matrix.with_tokenizer(tokenizer)))
+            taken = take_inventory(matrix.with_tokenizer(tokenizer))
+            untied = take_both(taken).untied
+            line = _line(source, taken, untied)
+            if folder is not None:
+                write_inventory(make_folder(folder / state), taken, untied)
+    except OutputError:
+        raise
     except DeadtokensError as error:
         return None, Surveyed(source, " ".join(str(error).splitlines()), seconds=_since(start))
     except Exception as error:  # whatever a stranger's file brings about: it stops no other
@@ -141,9 +166,8 @@ def _take(source: str, place: str, known: frozenset[str], tokenizer: Path | None
     return state, Surveyed(**asdict(line) | {"seconds": _since(start)})
 
 
-def _line(source: str, taken: Inventory) -> Surveyed:
+def _line(source: str, taken: Inventory, untied: Untied | None) -> Surveyed:
     matrix, found, labels = taken.matrix, taken.census, taken.labels
-    untied = take_both(taken).untied
     named = named_lines(taken, untied) if labels else []
     counts = labels.label_counts() if labels else {}
     return Surveyed(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any, get_args, get_origin, get_type_hints
 
-from deadtokens.errors import plain
+from deadtokens.errors import SourceError, one_line, plain
 from deadtokens.showing import Shown
-from deadtokens.writing import Written, spreadsheet_safe, write_csv
+from deadtokens.writing import Written, spreadsheet_safe, spreadsheet_text, write_csv
+
+_NO_PATHS = ("builtin:", "hf:")
+# Names that files of weights have whatever the model is.
+_SAY_NOTHING = frozenset(
+    {"model", "pytorch_model", "model.safetensors.index", "consolidated", "weights"}
+)
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,11 @@ COLUMN_TITLES = {
     "source": "source",
     "vocabulary": "rows",
     "dead": "dead",
+    "dead_named": "dead special",
     "cluster": "cluster",
     "black_holes": "black holes",
+    # So many fit 80 columns, and with the next four a page: survey.csv has all.
     "populations": "their rows",
-    "dead_named": "dead special",
     "dead_input": "dead in input",
     "padding": "padding",
     "unreachable": "unreachable",
@@ -80,12 +89,32 @@ COLUMN_TITLES = {
     "tied": "tied",
     "seconds": "s",
 }
+NARROW, OF_A_PAGE = 6, 10  # columns that fit 80 characters, and a page
 _POPULATIONS_SHOWN = 4
 
 
-def cells(line: Surveyed) -> list[str]:
-    """A line's values as text, in the order of `COLUMN_TITLES`."""
-    return [_cell(line, name) for name in COLUMN_TITLES]
+def cells(line: Surveyed, name: str) -> list[str]:
+    """A line's values as text, in the order of `COLUMN_TITLES`, with that name of the source."""
+    return [name, *(_cell(line, column) for column in list(COLUMN_TITLES)[1:])]
+
+
+def short_names(sources: Sequence[str]) -> dict[str, str]:
+    """Of each path its last parts: as many as tell it from the others, and say what it is.
+
+    What is no path, as builtin: and hf: sources are none, stays as it is.
+    """
+    parts = {source: PurePath(source).parts for source in sources}
+    names: dict[str, str] = {}
+    for source, own in parts.items():
+        if source.startswith(_NO_PATHS) or len(own) < 2:
+            names[source] = source
+            continue
+        count = 2 if PurePath(source).stem in _SAY_NOTHING else 1
+        others = [other for name, other in parts.items() if name != source]
+        while count < len(own) and any(other[-count:] == own[-count:] for other in others):
+            count += 1
+        names[source] = str(PurePath(*own[-count:]))
+    return names
 
 
 def _cell(line: Surveyed, name: str) -> str:
@@ -102,6 +131,44 @@ def _cell(line: Surveyed, name: str) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value or "-")
+
+
+def read_survey(path: Path) -> list[Surveyed]:
+    """The lines of a survey.csv; none where there is no such file.
+
+    Raises:
+        SourceError: It is no survey's.
+    """
+    if not path.exists():
+        return []
+    hints = get_type_hints(Surveyed)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                Surveyed(**{name: _value(line[name], hints[name]) for name in hints})
+                for line in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"cannot be read as a survey's ({one_line(error)})",
+            where=path,
+            remedy="move it away, or choose another folder with -o",
+        ) from None
+
+
+def _value(cell: str, hint: Any) -> Any:
+    """What a cell of survey.csv says, by the type of its field."""
+    if hint is str:
+        return spreadsheet_text(cell)
+    if get_origin(hint) is tuple:
+        of_numbers = get_args(hint)[0] is int
+        parts = cell.split() if of_numbers else cell.split(". ") if cell else []
+        return tuple(int(part) for part in parts) if of_numbers else tuple(parts)
+    if not cell:
+        return None
+    if bool in get_args(hint):
+        return cell == "True"
+    return float(cell) if hint is float else int(cell)
 
 
 def write_survey(path: Path, lines: Sequence[Surveyed]) -> Written:

@@ -51,8 +51,9 @@ def survey(
 
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("the scheduler's workers read", param_hint="--workers")
+    former: list[Surveyed] = []
     if output is not None:
-        make_folder(output)
+        former = _former(make_folder(output) / "survey.csv", sources)
     try:
         with connected(scheduler) as cluster:
             lines = run_survey(
@@ -73,8 +74,13 @@ def survey(
     if output is None:
         display.message("nothing written: add -o DIR for survey.csv and survey.html")
     else:
-        page = write_survey_page(output / "survey.html", lines)
-        display.announce([write_survey(output / "survey.csv", lines), page])
+        rows = [*lines, *former]
+        display.announce(
+            [
+                write_survey(output / "survey.csv", rows),
+                write_survey_page(output / "survey.html", rows, _pages(rows, output)),
+            ]
+        )
     if any(line.error for line in lines):
         raise typer.Exit(1)
 
@@ -85,6 +91,32 @@ def _progress(line: Surveyed) -> None:
 
     if sys.stderr.isatty():
         display.message(f"{line.source}: {line.error or duration(line.seconds)}")
+
+
+def _former(path: Path, sources: list[str]) -> list[Surveyed]:
+    """The lines of an earlier list in that folder which this one does not name."""
+    from deadtokens.cli import display
+    from deadtokens.survey_lines import read_survey
+
+    former = [line for line in read_survey(path) if line.source not in sources]
+    if former:
+        rows = f"{len(former):,} row{'s' * (len(former) > 1)}"
+        display.message(f"{rows} of an earlier list kept; to be rid of them, remove {path} first")
+    return former
+
+
+def _pages(lines: list[Surveyed], output: Path) -> dict[str, Path]:
+    """The census page of each source; those that are not there are written."""
+    from deadtokens.listening import watched
+    from deadtokens.report.census_page import write_census_page
+    from deadtokens.survey import census_folders
+
+    folders = census_folders(output)
+    held = {line.source: folders[line.source] for line in lines if line.source in folders}
+    for folder in watched(held.values(), "pages", len(held)):
+        if not (folder / "report.html").exists():
+            write_census_page(folder / "report.html", folder)
+    return {source: folder / "report.html" for source, folder in held.items()}
 
 
 def _facts(line: Surveyed) -> dict[str, Any]:
@@ -98,14 +130,19 @@ def _facts(line: Surveyed) -> dict[str, Any]:
 
 def _print(lines: list[Surveyed]) -> None:
     from deadtokens.cli import display
-    from deadtokens.survey_lines import COLUMN_TITLES, cells
+    from deadtokens.survey_lines import COLUMN_TITLES, NARROW, cells, short_names
 
     for line in lines:
         for warning in line.warnings:
             display.line(f"warning: {line.source}: {warning}")
-    good = [cells(line) for line in lines if not line.error]
+    names = short_names([line.source for line in lines])
+    good = [cells(line, names[line.source]) for line in lines if not line.error]
     if good:
-        display.sections_table(list(COLUMN_TITLES.values()), {"": good})
+        width = len(COLUMN_TITLES) if display.is_wide() else NARROW
+        titles = list(COLUMN_TITLES.values())[:width]
+        display.sections_table(titles, {"": [line[:width] for line in good]})
+        if width == NARROW:
+            display.line("survey.csv, or a wider terminal, has more columns")
     for line in lines:
         if line.error:
             named = line.error.startswith(line.source)

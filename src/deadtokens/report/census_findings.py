@@ -54,6 +54,7 @@ class Ranked:
     row: int
     distance: float
     inside: bool
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def _ranks(path: Path) -> tuple[Ranked, ...]:
             row=_whole(line, "row", path),
             distance=_real(line, "distance", path),
             inside=line["inside"] == "1",
+            steps=_whole(line, "steps", path) if line.get("steps") else None,
         )
         for line in read_table(path, _RANKS)
     )

@@ -51,28 +51,30 @@ def census_tables(findings: CensusFindings) -> list[Table]:
 
 
 def _void_chart(findings: CensusFindings) -> Chart | None:
-    ranks = [ranked for ranked in findings.ranks if ranked.distance > 0]
-    if len(ranks) < 2:
-        return None
     void = _mapping(_mapping(findings.facts.get("cluster")).get("void"))
+    stepped = void.get("measure") == "lattice steps"
+    places = [(ranked, _far(ranked, stepped)) for ranked in findings.ranks]
+    drawn = [(ranked, far) for ranked, far in places if far > 0]
+    if len(drawn) < 2:
+        return None
     convincing = void.get("convincing") is True
-    first, last = ranks[0].distance, ranks[-1].distance
+    first, last = drawn[0][1], max(far for _, far in drawn)
     last = max(last, first * _SHORTEST_AXIS)
     spec = layered(
         "Rows in order of distance from the centre, both axes logarithmic.",
         380,
-        _void_layers(ranks, void if convincing else {}),
+        _void_layers(drawn, void if convincing else {}),
         encoding={
-            "x": quantitative("rank", "rows, nearest first", **log_axis(1, ranks[-1].rank)),
+            "x": quantitative("rank", "rows, nearest first", **log_axis(1, drawn[-1][0].rank)),
             "y": quantitative(
                 "distance",
-                "Euclidean distance",
+                "lattice steps, the most in a dimension" if stepped else "Euclidean distance",
                 **log_axis(first / 1.3, last * 1.3, grid=True),
             ),
         },
     )
     cluster = _mapping(findings.facts.get("cluster"))
-    at_centre = len(findings.ranks) - len(ranks)
+    at_centre = len(places) - len(drawn)
     note = (
         f" {count(at_centre, 'row')} at distance 0 cannot be drawn on this scale."
         if at_centre
@@ -86,12 +88,17 @@ def _void_chart(findings: CensusFindings) -> Chart | None:
                  key=tuple(keys))  # fmt: skip
 
 
-def _void_layers(ranks: Sequence[Ranked], void: Mapping[str, Any]) -> list[Spec]:
+def _far(ranked: Ranked, stepped: bool) -> float:
+    """How far a row is from the centre, in the measure that decided."""
+    return float(ranked.steps or 0) if stepped else ranked.distance
+
+
+def _void_layers(places: Sequence[tuple[Ranked, float]], void: Mapping[str, Any]) -> list[Spec]:
     layers = []
-    ends = [void.get("inside"), void.get("outside")]
-    euclidean = void.get("measure") == "Euclidean"
-    if euclidean and all(isinstance(end, int | float) for end in ends):
-        band = [{"low": ends[0], "high": ends[1]}]
+    inside, outside = void.get("inside"), void.get("outside")
+    if isinstance(inside, int | float) and isinstance(outside, int | float):
+        lowest = min(far for _, far in places) / 1.3  # a logarithmic axis has no 0
+        band = [{"low": max(inside, lowest), "high": outside}]
         layers.append(
             {
                 "data": {"values": band},
@@ -104,12 +111,12 @@ def _void_layers(ranks: Sequence[Ranked], void: Mapping[str, Any]) -> list[Spec]
                 },
             }
         )
-    for inside, colour in ((False, MUTED), (True, REAL)):
+    for within, colour in ((False, MUTED), (True, REAL)):
         dots = [
-            {"rank": r.rank, "distance": r.distance, "row": f"{r.row:,}"}
-            | {"exact": figure(r.distance), "place": f"{r.rank:,}"}
-            for r in ranks
-            if r.inside is inside
+            {"rank": r.rank, "distance": far, "row": f"{r.row:,}"}
+            | {"exact": figure(far), "place": f"{r.rank:,}"}
+            for r, far in places
+            if r.inside is within
         ]
         if dots:
             mark = {"type": "circle", "size": 22, "color": colour, "opacity": 0.9}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deadtokens.compare import separation
 from deadtokens.kernels.types import Int64Array
 from deadtokens.report.census_findings import CensusFindings
 from deadtokens.specification import Sweep
@@ -129,19 +130,36 @@ class Findings:
 
     @property
     def main(self) -> SigmaTotals:
-        """The sigma that the page opens with: nearest the study's, the fitted one, or the first."""
+        """The sigma that the page opens with.
+
+        Nearest the study's or the fitted one; else the one at which the real cluster deviates
+        least; without one, the first at which some tokens coincide and others do not.
+        """
         study = self.study or {}
         # "sigma" is how version 0.1.0 called it.
         wanted = study.get("simulated_sigma") or study.get("sigma")
-        wanted = wanted or (self.fit.sigma if self.fit else 0.0)
+        wanted = wanted or (self.fit.sigma if self.fit else self._best())
         if not isinstance(wanted, int | float) or not wanted > 0:
-            return self.totals[0]
+            n = self.sweep.spec.n_tokens
+            partly = (t for t in self.totals if 1 < np.median(t.metric("n_unique")) < n)
+            return next(partly, self.totals[0])
         fitted = math.log(wanted)
         positive = [of_sigma for of_sigma in self.totals if of_sigma.sigma > 0]
         return min(
             positive or self.totals[:1],
             key=lambda of_sigma: abs(math.log(of_sigma.sigma or 1) - fitted),
         )
+
+    def _best(self) -> float:
+        """The sigma of the smallest joint statistic, then of the fewest deviations; 0 if none."""
+        joint = [line for line in self.compared if line.metric == JOINT]
+
+        def deviation(line: Compared) -> tuple[float, int]:
+            off = [one for one in self.compared_at(line.sigma)
+                   if one.verdict in ("never seen", "rejected", "mild")]  # fmt: skip
+            return separation(line.observed or 0.0, line.trials), len(off)
+
+        return min(joint, key=deviation).sigma if joint else 0.0
 
     def compared_at(self, sigma: float) -> list[Compared]:
         """The comparison's lines for a sigma."""

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from deadtokens.compare import compare
+from deadtokens.curves import expected_along
 from deadtokens.errors import SelectionError, SourceError
+from deadtokens.exports import theory_row
 from deadtokens.files import read_tensors
 from deadtokens.report.census_findings import gather_census
 from deadtokens.report.findings import Answer, Cluster, Compared, Findings, Fit, Tested
@@ -26,7 +28,7 @@ from deadtokens.report.inputs import (
 from deadtokens.runs import RunFolder
 from deadtokens.specification import Sweep
 from deadtokens.statistics import COLUMNS
-from deadtokens.summaries import sigma_totals
+from deadtokens.summaries import SigmaTotals, sigma_totals
 
 _COUNTS = {"n_tokens", "n_unique", "n_black_holes", "n_singletons", "largest_bh"}
 _COMPARED = (
@@ -71,7 +73,7 @@ def gather(folder: Path, measured: Path | None = None) -> Findings:
         totals=totals,
         measured=row,
         compared=compared,
-        theory=_columns(folder / "theory.csv", ("sigma",)),
+        theory=_columns(folder / "theory.csv", ("sigma",)) or _expected(sweep, totals),
         fit=_fit(folder / "fit", rejected=answer is not None and answer.fits is False),
         cluster=cluster,
         tested=tested,
@@ -173,6 +175,13 @@ def _columns(path: Path, required: tuple[str, ...]) -> tuple[Mapping[str, float 
         return ()
     rows = read_table(path, required)
     return tuple({name: number(value, path) for name, value in row.items()} for row in rows)
+
+
+def _expected(
+    sweep: Sweep, totals: Sequence[SigmaTotals]
+) -> tuple[Mapping[str, float | None], ...]:
+    """What is expected along trials of several widths, where it was not written."""
+    return tuple(map(theory_row, expected_along(sweep))) if len(totals) > 1 else ()
 
 
 def _fit(folder: Path, *, rejected: bool) -> Fit | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deadtokens.errors import plain
@@ -10,29 +10,35 @@ from deadtokens.report.drawing import Page, render_page
 from deadtokens.report.opening import Card, Opening
 from deadtokens.report.tablekit import Cell, Table
 from deadtokens.report.words import count, typeset
-from deadtokens.survey_lines import COLUMN_TITLES, Surveyed, cells
+from deadtokens.survey_lines import COLUMN_TITLES, OF_A_PAGE, Surveyed, cells, short_names
 from deadtokens.writing import Written, replacing, shell_line
 
 _TEXT = ("source", "format", "tied", "populations")
 
 
-def write_survey_page(path: Path, lines: Sequence[Surveyed]) -> Written:
+def write_survey_page(path: Path, lines: Sequence[Surveyed], pages: Mapping[str, Path]) -> Written:
     """Write the page about a survey.
+
+    Args:
+        path: Where.
+        lines: Its lines.
+        pages: The page of each source that has one, beside or below this one.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    content = render_page(survey_page(lines)).encode("utf-8", "backslashreplace")
+    links = {source: page.relative_to(path.parent).as_posix() for source, page in pages.items()}
+    content = render_page(survey_page(lines, links)).encode("utf-8", "backslashreplace")
     with replacing(path) as file:
         file.write(content)
     return Written(path, "the page")
 
 
-def survey_page(lines: Sequence[Surveyed]) -> Page:
-    """The page of a survey."""
+def survey_page(lines: Sequence[Surveyed], links: Mapping[str, str]) -> Page:
+    """The page of a survey, with links to the pages of its sources."""
     good = [line for line in lines if not line.error]
     bad = [line for line in lines if line.error]
-    tables = [_models(good)] if good else []
+    tables = [_models(good, links)] if good else []
     tables += [_errors(bad)] if bad else []
     command = shell_line(["deadtokens", "survey", *(line.source for line in lines), "-o", "survey"])
     return Page(_opening(good, bad), [], tables, [], [plain(command)])
@@ -65,17 +71,26 @@ def _cards(good: Sequence[Surveyed]) -> list[Card]:
     ]
 
 
-def _models(lines: Sequence[Surveyed]) -> Table:
+def _models(lines: Sequence[Surveyed], links: Mapping[str, str]) -> Table:
+    names = short_names([line.source for line in lines])
+    columns = list(COLUMN_TITLES)[:OF_A_PAGE]
     rows = tuple(
         tuple(
-            Cell(plain(text), _sorted_by(line, name))
-            for name, text in zip(COLUMN_TITLES, cells(line), strict=True)
+            Cell(
+                plain(text),
+                _sorted_by(line, name),
+                link=links.get(line.source, "") if name == "source" else "",
+            )
+            for name, text in zip(columns, cells(line, names[line.source]), strict=False)
         )
         for line in lines
     )
-    numeric = tuple(name not in _TEXT for name in COLUMN_TITLES)
-    note = "A row per model; click a column to sort by it."
-    return Table("models", "Models", note, tuple(COLUMN_TITLES.values()), numeric, rows)
+    numeric = tuple(name not in _TEXT for name in columns)
+    note = "A row per model; click a column to sort by it. survey.csv says more of each."
+    if links:
+        note += " A name leads to the model's own page."
+    return Table("models", "Models", note, tuple(COLUMN_TITLES[name] for name in columns),
+                 numeric, rows)  # fmt: skip
 
 
 def _sorted_by(line: Surveyed, name: str) -> float | None:

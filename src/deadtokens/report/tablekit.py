@@ -11,11 +11,12 @@ ROWS_AT_MOST = 250
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, and the number it is sorted by (None: by the text)."""
+    """A cell: its text, and the number it is sorted by (None: by the text); what it leads to."""
 
     text: str
     number: float | None = None
     mark: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
