@@ -14,7 +14,7 @@ from deadtokens.errors import SelectionError, SourceError
 from deadtokens.exports import theory_row
 from deadtokens.files import read_tensors
 from deadtokens.report.census_findings import gather_census
-from deadtokens.report.findings import Answer, Cluster, Compared, Findings, Fit, Tested
+from deadtokens.report.findings import JOINT, Answer, Cluster, Compared, Findings, Fit, Tested
 from deadtokens.report.inputs import (
     known,
     number,
@@ -64,6 +64,7 @@ def gather(folder: Path, measured: Path | None = None) -> Findings:
     compared = _compared(folder / "comparison.csv")
     if not compared and measured:
         compared = _compare(run, measured)
+    row = row or _observed(compared, sweep)
     cluster = _cluster(folder / "cluster")
     _check_same_cluster(folder, row or {}, compared, cluster)
     return Findings(
@@ -93,6 +94,14 @@ def _measured(path: Path) -> dict[str, float]:
         )
     found = {name: number(value, path) for name, value in rows[0].items() if name != "format"}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _observed(compared: Sequence[Compared], sweep: Sweep) -> dict[str, float] | None:
+    """The real cluster's row as far as the comparison has it, which is in the run's units."""
+    row = {line.metric: line.observed for line in compared if line.metric != JOINT}
+    known = {name: value for name, value in row.items() if value is not None}
+    lengths = {"epsilon": sweep.spec.epsilon, "touching": sweep.spec.touching}
+    return known | lengths if known else None
 
 
 def _check_same_cluster(

@@ -81,7 +81,7 @@ def _description(findings: Findings) -> tuple[str, tuple[str, ...]]:
         f"{count(findings.sweep.centroid.size, 'dimension')}, rounded to {findings.sweep.format} "
         f"and measured as a real cluster is, for {count(len(totals), 'sigma')}."
     )
-    if findings.measured is None and not findings.compared:
+    if findings.measured is None:
         return simulated, (how, "No real cluster is compared with them here.")
     return (
         f"A real cluster beside {simulated}",
