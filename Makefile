@@ -37,6 +37,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin src
 	$(BIN)/python docs/generate_performance.py --check
 
 format: $(VENV)/.dev

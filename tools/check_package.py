@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 EXAMPLE = "deadtokens fit builtin:qwen3-4b"
+MACOS = "macosx_14_0_arm64"
 # Tests of an unpacked source distribution: files that it must hold, and the formats.
 TESTS = ("tests/test_formats.py", "tests/test_census.py")
 # What a user's program may say of types, and what a type checker has to refuse.
@@ -296,6 +297,12 @@ def check_pythons(clean: Environment, wheel: Path, within: Path) -> str:
     )
 
 
+def check_macos(clean: Environment, wheel: Path, within: Path) -> str:
+    """Wheels of everything exist for macOS on Apple's processors."""
+    options = ("--only-binary", ":all:", "--target", within / "x")
+    return resolves(clean, str(wheel), "--platform", MACOS, *options)
+
+
 def check_sdist(clean: Environment, sdist: Path, wheel: Path, scratch: Path) -> str:
     """The unpacked source distribution can test the installed package."""
     with tarfile.open(sdist) as archive:
@@ -324,6 +331,7 @@ def check_all(scratch: Path) -> Iterable[tuple[str, Callable[[], str]]]:
     yield "types", lambda: check_types(clean, within)
     yield "extras resolve", lambda: check_extras(clean, wheel)
     yield "Pythons resolve", lambda: check_pythons(clean, wheel, within)
+    yield f"{MACOS} resolves", lambda: check_macos(clean, wheel, within)
     yield "tested from the source distribution", lambda: check_sdist(clean, sdist, wheel, scratch)
 
 
