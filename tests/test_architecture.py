@@ -73,6 +73,7 @@ ORDER = [
     "saved_trials",
     "observed",
     "centres",
+    "around",
     "specification",
     "scheduler",
     "remote",

@@ -14,10 +14,11 @@ from program import Program
 from safetensors import safe_open
 
 from deadtokens import exports
-from deadtokens.census import census, snowball_of
+from deadtokens.census import census
 from deadtokens.census_files import write_inventory
 from deadtokens.exports import write_cluster, write_measurement
 from deadtokens.formats import BFLOAT16
+from deadtokens.selection import snowball_of
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix, open_matrix
 from deadtokens.statistics import Measurement, measure

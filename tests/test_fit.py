@@ -20,7 +20,7 @@ from snowballs import snowball_from_values
 
 import deadtokens as dt
 from deadtokens import likelihood
-from deadtokens.census import census, rows_nearby, snowball_of
+from deadtokens.census import census, rows_nearby
 from deadtokens.errors import SelectionError
 from deadtokens.files import load_array, load_metadata
 from deadtokens.fit import Fit, fit
@@ -32,6 +32,7 @@ from deadtokens.formats import (
     FLOAT32,
     Format,
 )
+from deadtokens.selection import snowball_of
 from deadtokens.snowball import Snowball
 
 Float32 = npt.NDArray[np.float32]

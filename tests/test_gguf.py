@@ -24,11 +24,12 @@ from gguf_files import GGML, Tensor, gguf_bytes, quantised, row_bytes, tensor_of
 from program import Program
 
 import deadtokens as dt
-from deadtokens.census import raw_census, snowball_of
+from deadtokens.census import raw_census
 from deadtokens.errors import SelectionError, SourceError
 from deadtokens.files import read_tensors
 from deadtokens.files.gguf import Header, Incomplete, parse, read_header
 from deadtokens.formats import FLOAT32, FORMATS
+from deadtokens.selection import snowball_of
 from deadtokens.snowball import Snowball
 from deadtokens.sources import Matrix, inspect, open_model
 from deadtokens.sources.quantised import can_dequantise

@@ -122,7 +122,7 @@ def test_a_trial_is_measured_as_a_matrix_is(trials: AnyArray, tmp_path: Path) ->
 
 
 def saved_snowball(matrix: Any) -> Any:
-    from deadtokens.census import snowball_of
+    from deadtokens.selection import snowball_of
 
     return snowball_of(matrix, np.ones(matrix.n_rows, np.bool_))
 

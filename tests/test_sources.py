@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 from containers import AnyArray, write_header, write_index, write_tensors
 
-from deadtokens.census import snowball_of
 from deadtokens.errors import SourceError
 from deadtokens.formats import BFLOAT16, FORMATS
+from deadtokens.selection import snowball_of
 from deadtokens.showing import ShownList
 from deadtokens.sources import BUILTINS, inspect, open_matrix, open_model
 from deadtokens.sources.describe import read_object

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deadtokens import figures
-    from deadtokens.census import Census, census, snowball_of
+    from deadtokens.around import sample, solve, theory
+    from deadtokens.census import Census, census
     from deadtokens.cloud import Cloud
     from deadtokens.cluster import ClusterSearch, find_cluster
     from deadtokens.compare import Comparison, compare
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from deadtokens.marginals import Marginals, marginals
     from deadtokens.progress import progress
     from deadtokens.runs import RunFolder, open_run
-    from deadtokens.sampling import sample
     from deadtokens.saved_trials import MeasuredTrials, SavedTrials, measure_trials, open_trials
+    from deadtokens.selection import snowball_of
     from deadtokens.snowball import Snowball
-    from deadtokens.solving import Solution, solve
+    from deadtokens.solving import Solution
     from deadtokens.sources import Matrix, Model, inspect, open_matrix, open_model
     from deadtokens.statistics import Measurement, measure
     from deadtokens.stocktaking import dead_tokens, take_inventory
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from deadtokens.survey import survey
     from deadtokens.survey_lines import Surveyed
     from deadtokens.sweep import sweep
-    from deadtokens.theory import Expectation, theory
+    from deadtokens.theory import Expectation
     from deadtokens.tokens import Labels, label_rows
     from deadtokens.trial_tables import Summary, Trials
     from deadtokens.verdict import Verdict, judge
@@ -82,12 +83,12 @@ _MODULES = {
     "open_matrix": "sources",
     "open_run": "runs",
     "progress": "progress",
-    "sample": "sampling",
-    "snowball_of": "census",
-    "solve": "solving",
+    "sample": "around",
+    "snowball_of": "selection",
+    "solve": "around",
     "study": "study",
     "sweep": "sweep",
-    "theory": "theory",
+    "theory": "around",
     "Inventory": "inventory",
     "Labels": "tokens",
     "ClusterSearch": "cluster",

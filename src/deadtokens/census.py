@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.errors import SelectionError
-from deadtokens.formats import Codes, convert, effective_format
+from deadtokens.formats import Codes
 from deadtokens.kernels import rows as kernels
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array, UInt64Array
 from deadtokens.rows import MadeRows, RowChoice, RowCodes
@@ -232,71 +232,6 @@ def _block_rows(codes: RowCodes) -> int:
 def _multipliers(n: int) -> UInt64Array:
     generator = np.random.Generator(np.random.PCG64(0))
     return np.asarray(generator.integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1))
-
-
-def snowball_of(matrix: MatrixLike, rows: npt.NDArray[np.integer] | BoolArray) -> Snowball:
-    """The snowball that chosen rows of a matrix make.
-
-    The rows' effective format decides the lattice: float32 storage of bfloat16 (or float16)
-    numbers is taken as that. Quantised numbers lie on none and stay as they are.
-
-    Args:
-        matrix: The matrix, or whatever `open_matrix` takes.
-        rows: Row numbers, or a boolean mask over all rows. Vectors are ordered by first row.
-
-    Raises:
-        SourceError: The matrix cannot be opened.
-        SelectionError: The mask has another length, rows are out of range or repeated, or one is
-            not finite.
-    """
-    matrix = as_matrix(matrix, "matrix")
-    chosen = _row_numbers(rows, matrix.n_rows)
-    codes = matrix.codes[chosen if chosen.size < matrix.n_rows else slice(None)]
-    first = first_equal_rows(codes, matrix.format.sign_bit, matrix.format.max_ordinal)
-    if bool(np.any(first == NOT_FINITE)):
-        bad = chosen[first == NOT_FINITE]
-        raise SelectionError(
-            f"{bad.size:,} of the {chosen.size:,} rows measured hold NaN or an infinity "
-            f"(the first: row {int(bad[0])})",
-            where=matrix.source,
-            remedy="leave them out: --mask DIR/mask.safetensors:finite after census -o DIR",
-        )
-    distinct, row_vectors, populations = np.unique(first, return_inverse=True, return_counts=True)
-    vectors = codes[distinct] if distinct.size < len(codes) else codes
-    quantised = matrix.quantised.kind if matrix.quantised else ""
-    fmt = matrix.format if quantised else effective_format(vectors, matrix.format)
-    return Snowball(
-        codes=convert(vectors, matrix.format, fmt),
-        populations=populations.astype(np.int64),
-        format=fmt,
-        row_ids=chosen,
-        row_vectors=row_vectors.astype(np.int64),
-        quantised=quantised,
-    )
-
-
-def _row_numbers(rows: npt.NDArray[np.integer] | BoolArray, n_rows: int) -> Int64Array:
-    rows = np.asarray(rows)
-    if rows.size and rows.dtype != np.bool_ and not np.issubdtype(rows.dtype, np.integer):
-        raise SelectionError(f"rows of dtype {rows.dtype}", remedy="give integers or a bool mask")
-    if rows.dtype == np.bool_:
-        if rows.shape != (n_rows,):
-            raise SelectionError(
-                f"a mask of shape {list(rows.shape)} for a matrix of {n_rows:,} rows",
-                remedy="give one entry per row",
-            )
-        return np.flatnonzero(rows)
-    if rows.ndim == 1 and rows.size == n_rows > 2 and set(np.unique(rows)) <= {0, 1}:
-        raise SelectionError("rows that look like a 0/1 mask", remedy="give it as bool")
-    numbers = np.unique(rows).astype(np.int64)
-    if rows.ndim != 1 or numbers.size != rows.size:
-        raise SelectionError("rows that repeat or are not a list", remedy="give each row once")
-    if numbers.size and not 0 <= int(numbers[0]) <= int(numbers[-1]) < n_rows:
-        raise SelectionError(
-            f"rows from {int(numbers[0])} to {int(numbers[-1])} in a matrix of {n_rows:,} rows",
-            remedy="count rows from 0",
-        )
-    return numbers
 
 
 def _plain(codes: Codes) -> Codes:

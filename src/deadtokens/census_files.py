@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deadtokens.answers import dead_sentence
-from deadtokens.census import NOT_FINITE, Census, snowball_of
+from deadtokens.census import NOT_FINITE, Census
 from deadtokens.cluster import ClusterSearch
 from deadtokens.geometry import default_epsilon
 from deadtokens.inventory import (
@@ -26,6 +26,7 @@ from deadtokens.inventory import (
 from deadtokens.keep import Keep
 from deadtokens.kernels.types import BoolArray, Int64Array
 from deadtokens.row_facts import composition, row_norms
+from deadtokens.selection import snowball_of
 from deadtokens.sources import Matrix
 from deadtokens.tokens import Labels
 from deadtokens.writing import (

@@ -10,7 +10,8 @@ import numpy as np
 from deadtokens.errors import SelectionError
 from deadtokens.inventory import Both, Inventory
 from deadtokens.kernels.types import BoolArray, Int64Array
-from deadtokens.sources import Matrix
+from deadtokens.sources import Matrix, MatrixLike
+from deadtokens.stocktaking import take_both, take_inventory
 from deadtokens.tokens import LABELS, Labels, merge_pairs
 
 DROPPED = -1
@@ -34,19 +35,24 @@ class Keep:
     caveats: tuple[str, ...]
 
 
-def keep_map(taken: Inventory, both: Both) -> Keep:
+def keep_map(taken: Inventory | MatrixLike, both: Both | None = None) -> Keep:
     """Drop the dead rows, and say what that means.
 
     Of untied matrices, only rows that are dead in both are dropped: an id that is never written may
     still be read (a start token, say), and the other way round.
 
     Args:
-        taken: The inventory of the output matrix, or of the only one.
-        both: What is known of the two matrices.
+        taken: The inventory of the output matrix, or of the only one; or whatever `open_matrix`
+            takes.
+        both: What is known of the two matrices; by default that is found out.
 
     Raises:
         SelectionError: Rows are not ids, or the other of two matrices was not looked at.
     """
+    if not isinstance(taken, Inventory):
+        taken = take_inventory(taken)
+    if both is None:
+        both = take_both(taken)
     if taken.matrix.token_ids is not None:
         raise SelectionError(
             "its rows are some of a vocabulary's, so that no map of ids can be made",

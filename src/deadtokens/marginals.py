@@ -20,6 +20,7 @@ import numpy as np
 from scipy import special
 
 from deadtokens.fit import Fit
+from deadtokens.fit import fit as estimate
 from deadtokens.formats import Float64Array, Ordinals
 from deadtokens.kernels import likelihood as likelihood_kernels
 from deadtokens.kernels import random
@@ -29,6 +30,8 @@ from deadtokens.listening import watched
 from deadtokens.montecarlo import Feature, feature, holm
 from deadtokens.sampling import stream_key
 from deadtokens.showing import Shown
+from deadtokens.snowball import Snowball
+from deadtokens.sources import MatrixLike
 
 FEATURES = ("varying_dimensions", "occupied_cells", "skipped_cells", "skipping_dimensions")
 MOST_REPLICATES = 4_999
@@ -77,7 +80,7 @@ class Marginals(Shown):
 
 
 def marginals(
-    fit: Fit,
+    fit: Fit | Snowball | MatrixLike,
     *,
     count: int | None = None,
     seed: int = 42,
@@ -86,14 +89,17 @@ def marginals(
     """Test occupied and skipped cells per dimension against rounded Gaussian noise.
 
     Args:
-        fit: The cluster's.
+        fit: The cluster's; or what `fit` takes, which then is fitted first.
         count: Replicates; by default a fixed function of the cells that one passes.
         seed: Of the replicates, below 2^64.
         workers: Threads; all cores by default. The result does not depend on it.
 
     Raises:
-        SelectionError: A seed out of range.
+        SelectionError: A seed out of range, or as for `fit`.
+        SourceError: As for `fit`.
     """
+    if not isinstance(fit, Fit):
+        fit = estimate(fit)
     if not fit.likelihood.varying.any():
         return Marginals((), 0.0, 0, 0, "no dimension varies")
     chosen = _chosen(fit)

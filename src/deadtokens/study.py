@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from deadtokens.census import rows_nearby, snowball_of
+from deadtokens.census import rows_nearby
 from deadtokens.census_files import CENSUS_FILES, write_inventory
 from deadtokens.compare import Comparison, SigmaComparison, compare
 from deadtokens.curves import expected_along
-from deadtokens.errors import plain
+from deadtokens.errors import SelectionError, plain
 from deadtokens.exports import (
     write_cluster,
     write_comparison,
@@ -41,7 +41,7 @@ from deadtokens.montecarlo import spread_words
 from deadtokens.pictures import write_figures
 from deadtokens.report.rendering import write_report
 from deadtokens.runs import RunFolder
-from deadtokens.selection import rows_to_measure
+from deadtokens.selection import rows_to_measure, snowball_of
 from deadtokens.showing import Shown
 from deadtokens.snowball import Snowball, check_lattice
 from deadtokens.sources import Matrix, MatrixLike, TokenizerSource, as_matrix
@@ -111,8 +111,8 @@ class Study(Shown):
 
 def study(
     matrix: MatrixLike,
-    rows: BoolArray | None,
-    run: str | Path,
+    rows: BoolArray | None = None,
+    run: str | Path | None = None,
     *,
     tokenizer: TokenizerSource | str | None = None,
     selection: str = "a mask",
@@ -128,7 +128,7 @@ def study(
     Args:
         matrix: Where the rows are: a matrix, or whatever `open_matrix` takes.
         rows: (V,) bool: the cluster's; None for those that are measured by default.
-        run: The run folder.
+        run: The run folder, which has to be named.
         tokenizer: Of the rows, where the source brings none, or another one.
         selection: How the rows were chosen, in words; known where that is left to the function.
         command: The command that does this again, for the report.
@@ -143,6 +143,8 @@ def study(
             folder holds another run.
         OutputError: The folder cannot be written.
     """
+    if run is None:
+        raise SelectionError("no run folder", remedy="name one: run=FOLDER")
     matrix = as_matrix(matrix, "matrix").with_tokenizer(tokenizer)
     run = as_folder(run, "run")
     check_lattice(matrix.quantised.kind if matrix.quantised else "", "a study", matrix.source)

@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.2  # between looks at whether Ctrl-C was pressed
 
 
 def survey(
-    sources: Sequence[str],
+    sources: str | Path | Sequence[str | Path],
     folder: Path | None = None,
     *,
     tokenizer: Path | None = None,
@@ -50,7 +50,7 @@ def survey(
     """Take stock of each source; one that cannot be read is a line with its error.
 
     Args:
-        sources: As for `open_matrix`, each once.
+        sources: As for `open_matrix`, each once; one, or several.
         folder: Where results are kept, source by source: those that are there already, of a source
             that has not changed since, are not taken again. Errors are tried anew. The census of
             each source is written there too, unless a cluster does the work.
@@ -67,16 +67,19 @@ def survey(
         OutputError: The folder cannot be written.
         ClusterError: The cluster is gone; what was finished is kept.
     """
+    if isinstance(sources, (str, Path)):
+        sources = [sources]
+    names = list(dict.fromkeys(map(str, sources)))
     place = make_folder(folder / _MODELS) if folder is not None else None
     kept = _Kept(place)
     own = None if tokenizer is None else tokenizer.absolute()
-    wanted = [(source, kept.known(source), own) for source in dict.fromkeys(sources)]
+    wanted = [(source, kept.known(source), own) for source in names]
     taken = _on_cluster(cluster, wanted) if cluster else _in_threads(workers or 2, wanted, place)
     lines: dict[str, Surveyed] = {}
     for source, (state, line) in watched(taken, "models", len(wanted)):
         lines[source] = kept.settle(state, line)
         tell(lines[source])
-    return Records(Surveyed, (lines[source] for source in dict.fromkeys(sources)))
+    return Records(Surveyed, (lines[source] for source in names))
 
 
 # A source's state, if it could be told, and its line unless that was known for this state.

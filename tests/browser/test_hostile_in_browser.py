@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,10 @@ def test_nothing_runs_and_nothing_is_asked_for(
     assert {url for url in asked if url != "data:,"} == {pages[name]}
     links = "return [...document.querySelectorAll('[href], [src], [action]')].map("
     links += "e => e.getAttribute('href') || e.getAttribute('src') || '')"
-    assert [link for link in page.execute_script(links) if link[:1] != "#"] == ["data:,"]
+    held = [link for link in page.execute_script(links) if link[:1] != "#"]
+    own = [link for link in held if re.fullmatch(r"models/[0-9a-f]{32}/report\.html", link)]
+    assert [link for link in held if link not in own] == ["data:,"]
+    assert len(own) == (name == "survey")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -89,7 +93,8 @@ def test_no_character_is_unseen_or_turns_text_around(
     )
     assert found == []
     text = page.execute_script("return document.querySelector('main').textContent")
-    assert "\\u202e<script>window.ran=1</script>" in text
+    shown = "script>" if name == "survey" else "\\u202e<script>window.ran=1</script>"
+    assert shown in text  # a survey names a path by its end
 
 
 def test_every_token_is_on_the_page(browser: webdriver.Chrome, pages: dict[str, str]) -> None:
@@ -115,5 +120,6 @@ def test_the_page_keeps_its_width(
     heights = page.execute_script(
         "return [...document.querySelectorAll('tbody tr')].map((row) => row.offsetHeight)"
     )
-    assert max(heights) < (60 if name != "survey" else 300)
+    # Long tokens are broken, and on a narrow page a row's cells stand in lines.
+    assert max(heights) < (100 if width == _WIDE and name != "survey" else 300)
     page.save_screenshot(str(tmp_path / "page.png"))

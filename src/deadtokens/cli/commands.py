@@ -98,7 +98,7 @@ def chosen_rows(matrix: Matrix, mask: str | None, rows: Rows | None) -> Selectio
 
 def selected(matrix: Matrix, mask: str | None, rows: Rows | None) -> tuple[Snowball, Selection]:
     """The rows that the options choose, and their snowball."""
-    from deadtokens.census import snowball_of
+    from deadtokens.selection import snowball_of
 
     chosen = chosen_rows(matrix, mask, rows)
     return snowball_of(matrix, chosen.rows), chosen

@@ -160,13 +160,13 @@ def sweep(
 
 def sample(
     centroid: Centroid,
-    trial: Annotated[int, typer.Option("--trial", metavar="I", help="Number of the trial.")],
     output: Annotated[
         Path,
         typer.Option(
             "-o", "--output", metavar="FILE.safetensors", help="The file.", show_default=False
         ),
     ],
+    trial: Annotated[int, typer.Option("--trial", metavar="I", help="Number of the trial.")] = 0,
     sigma: Annotated[
         float | None,
         typer.Option("--sigma", metavar="S", help="Standard deviation; by default the fitted one."),
