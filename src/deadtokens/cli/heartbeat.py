@@ -81,6 +81,7 @@ class Heartbeat:
         self._going: list[_Going] = []
         self._last = 0.0
         self._ended = threading.Event()
+        self._thread = threading.Thread()
 
     def message(self, text: str) -> None:
         """A line of its own, which is a sign of life too."""
@@ -124,16 +125,21 @@ class Heartbeat:
             if not self._going:
                 self._last = self._clock()
                 self._ended = threading.Event()
-                beats = threading.Thread(target=self._beats, args=(self._ended,), daemon=True)
-                beats.start()
+                self._thread = threading.Thread(
+                    target=self._beats, args=(self._ended,), daemon=True
+                )
+                self._thread.start()
             self._going.append(going)
         try:
             yield
         finally:
             with self._lock:
                 self._going.remove(going)
-                if not self._going:
+                ended = None if self._going else self._thread
+                if ended:
                     self._ended.set()
+            if ended:
+                ended.join()  # nothing is said any more once the last thing is over
 
     def _beats(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / 30):  # so that no silence lasts much longer
