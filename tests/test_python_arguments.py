@@ -12,7 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from containers import write_tensors
+from made_models import tied_model
 from planted import planted
+from program import Program
 
 import deadtokens as dt
 from deadtokens.errors import DeadtokensError
@@ -120,3 +122,53 @@ def test_a_study_takes_a_source_and_a_folder_by_name(
     assert found.snowball.n_tokens == DEAD.size
     assert found.report == tmp_path / "run" / "report.html"
     assert dt.measure(found).row == dt.measure(found.snowball).row
+
+
+# What is asked of a centre.
+
+
+def test_a_fit_is_enough() -> None:
+    fitted = dt.fit("builtin:whisper-tiny.en")
+    (expected,) = dt.theory(fitted)
+    assert expected.sigma == fitted.sigma
+    assert expected == dt.theory(fitted.centre, fitted.sigma, 300, format="float16")[0]
+    sigmas = np.array([1e-9, 1e-8], np.float64)
+    assert [one.sigma for one in dt.theory(fitted, sigmas)] == [1e-9, 1e-8]
+    assert dt.theory(fitted.centre, sigmas, 300) == dt.theory(fitted.centre, [1e-9, 1e-8], 300)
+    (solved,) = dt.solve(fitted, "n_unique", 253)
+    assert solved.expectation.n_unique == pytest.approx(253, rel=1e-3)
+    drawn = dt.sample(fitted, trial=3)
+    cloud = dt.Cloud(fitted.centre, fitted.sigma, format="float16")
+    assert np.array_equal(drawn.codes, dt.sample(cloud, 300, trial=3).codes)
+
+
+def test_a_file_that_fit_wrote_is_enough(tmp_path: Path, deadtokens: Program) -> None:
+    assert deadtokens("fit", "builtin:whisper-tiny.en", "-o", tmp_path).status == 0
+    centre = tmp_path / "centroid.safetensors"
+    fitted = dt.fit("builtin:whisper-tiny.en")
+    assert dt.theory(centre) == dt.theory(fitted)
+    assert np.array_equal(dt.sample(centre).codes, dt.sample(fitted).codes)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: dt.theory([1e-3] * 4, [1e-8]), "nothing says how many tokens a trial has"),
+        (lambda: dt.theory([1e-3] * 4, n_tokens=10), "no sigma is given"),
+        (lambda: dt.theory([1e-3] * 4, [], 10), "give at least one"),
+        (lambda: dt.sample(dt.Cloud([1e-3] * 4, 1e-6)), "sample: no n_tokens; give a cloud and n"),
+        (lambda: dt.study(DEAD), "no run folder; name one: run=FOLDER"),
+    ],
+)
+def test_what_is_missing_is_named(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(dt.DeadtokensError, match=said):
+        call()
+
+
+def test_defaults_of_what_takes_a_model(tmp_path: Path) -> None:
+    path = tied_model(tmp_path / "model")
+    assert dt.snowball_of(path).n_tokens == dt.measure(path).row["n_tokens"]
+    assert dt.marginals(path).reason == dt.marginals(dt.fit(path)).reason
+    kept = dt.keep_map(path)
+    assert kept.kept.size == 272 - len(dt.dead_tokens(path))
+    assert [line.source for line in dt.survey(path)] == [str(path)]

@@ -6,8 +6,10 @@ the width with it; what else is given has to agree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from deadtokens.centres import Centre, Centred, Settled, Terms, as_centre, settle
 from deadtokens.cloud import Cloud
@@ -26,7 +28,7 @@ from deadtokens.theory import theory as expect
 
 def theory(
     centroid: Centred,
-    sigmas: float | Sequence[float] | None = None,
+    sigmas: npt.ArrayLike | None = None,
     n_tokens: int | None = None,
     *,
     touching: float | None = None,
@@ -53,8 +55,10 @@ def theory(
         FormatError: An unknown format, or values that would overflow it.
         SourceError: The file cannot be read.
     """
-    chosen = [sigmas] if isinstance(sigmas, (int, float)) else sigmas
-    first = float(chosen[0]) if chosen else None
+    chosen = None if sigmas is None else np.atleast_1d(np.asarray(sigmas, np.float64)).tolist()
+    if chosen == []:
+        raise SelectionError("no sigma", where="sigmas", remedy="give at least one, or a fit")
+    first = None if chosen is None else 0.0  # any sigma may be asked for
     centre, terms = _settled(centroid, first, n_tokens, format, epsilon, touching)
     return expect(
         centre.values,
