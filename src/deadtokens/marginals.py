@@ -235,9 +235,10 @@ class _Expected:
         self._widths = np.unique(fit.likelihood.width[chosen], return_counts=True)
         widths = self._widths[0]
         bottom = widths.min() / (1e3 * chosen.sum())
-        self._set(np.geomspace(bottom, 10 * widths.max(), 4 * self._POINTS))
+        self._set_curve(np.geomspace(bottom, 10 * widths.max(), 4 * self._POINTS))
         rough = float(np.exp(self.refitted(observed[None])[0]))
-        self._set(np.geomspace(rough / _OPEN**2, rough * _OPEN**2, self._POINTS))
+        self._set_curve(np.geomspace(rough / _OPEN**2, rough * _OPEN**2, self._POINTS))
+        self._counts = self._counts_at(self.sigmas)
         self.sigma = float(np.exp(self.refitted(observed[None])[0]))
 
     def refitted(self, totals: Float64Array) -> Float64Array:
@@ -253,17 +254,27 @@ class _Expected:
         # Among dimensions that vary, how often cells are shared says next to nothing of sigma.
         return totals[:, 1] if self.conditional else -totals[:, 4]
 
-    def _set(self, sigmas: Float64Array) -> None:
+    def _set_curve(self, sigmas: Float64Array) -> None:
+        """What tells sigma, as it is expected at each of them."""
         self.sigmas = sigmas
+        widths, numbers = self._widths
+        if self.conditional:
+            curve = self._counts_at(sigmas)[:, 1]
+        else:
+            curve = (
+                -self.n * (self.n - 1) / 2 * (self._agreeing(sigmas[:, None] / widths) @ numbers)
+            )
+        # Both rise with sigma; where they hardly do, rounding must not make them fall.
+        self._curve = np.maximum.accumulate(curve)
+
+    def _counts_at(self, sigmas: Float64Array) -> Float64Array:
+        """(k, 2) expected dimensions that vary, and occupied cells."""
         widths, numbers = self._widths
         u = sigmas[:, None] / widths
         varying, more = self._varying(u), self._occupied(u) - 1
         if self.conditional:
             varying, more = np.ones_like(varying), more / np.maximum(varying, 1e-300)
-        self._counts = np.stack([varying @ numbers, (1 + more) @ numbers], axis=1)
-        pairs = self.n * (self.n - 1) / 2 * (self._agreeing(u) @ numbers)
-        # Both rise with sigma; where they hardly do, rounding must not make them fall.
-        self._curve = np.maximum.accumulate(self._counts[:, 1] if self.conditional else -pairs)
+        return np.stack([varying @ numbers, (1 + more) @ numbers], axis=1)
 
     def _varying(self, u: Float64Array) -> Float64Array:
         """The chance that a dimension varies, sigma over width being u (12.5)."""
