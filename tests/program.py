@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias
 
 from deadtokens.cli import run
+from deadtokens.listening import listen
 
 
 class Result(NamedTuple):
@@ -45,6 +46,7 @@ def call(*arguments: object) -> int:
         return ended.code or 0
     finally:
         sys.argv = given
+        listen(None)  # the program's own listener ends with it
     raise AssertionError("the program does not end")
 
 

@@ -85,6 +85,15 @@ def test_all_is_not_said_while_work_goes_on(
     assert said == ["simulating: 60.0 s so far"]
 
 
+def test_all_is_not_said_either_where_no_stage_goes_on(
+    beats: Heartbeat, clock: Clock, said: list[str]
+) -> None:
+    with beats.work("trials", 4000) as reached:
+        reached(4000)
+        after(beats, clock, 60)
+    assert said == ["finishing: 60.0 s so far"]
+
+
 def test_the_innermost_is_named(beats: Heartbeat, clock: Clock, said: list[str]) -> None:
     with beats.stage("outer"):
         with beats.transfer("model.safetensors", 10_000_000, 2_000_000) as reached:

@@ -205,7 +205,7 @@ SHOWING = ("display_data", "update_display_data")
 
 def test_a_bar_goes_and_leaves_a_line(kernel: Kernel) -> None:
     kernel.run(SLOW)
-    code = "totals = dt.sweep(centre, 1e-9, 100, {}, 'second', epsilon=6e-5)"
+    code = "another = dt.sweep(centre, 1e-9, 100, {}, 'second', epsilon=6e-5)"
     shown = kernel.run(f"with progress(): {code.format(50)}")
     assert [kind for kind, _ in shown].count("display_data") == 1, "replaced in place"
     left = [content["data"]["text/html"] for kind, content in shown if kind in SHOWING][-1]

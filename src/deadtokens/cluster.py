@@ -17,7 +17,7 @@ import numpy as np
 from deadtokens.census import NOT_FINITE, Census, census
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.orderings import Ordering, mean_of, on_its_lattice, orderings, sketches
-from deadtokens.showing import Drawn
+from deadtokens.showing import Shown
 from deadtokens.sources import Matrix, MatrixLike, as_matrix
 from deadtokens.spots import WIDTH, dense_spots, random_signs
 from deadtokens.voids import (
@@ -51,7 +51,7 @@ class Second:
 
 
 @dataclass(frozen=True)
-class ClusterSearch(Drawn):
+class ClusterSearch(Shown):
     """What was found of a dead cluster.
 
     Attributes:

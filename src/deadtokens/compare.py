@@ -19,7 +19,7 @@ from deadtokens.kernels.types import BoolArray, Float64Array
 from deadtokens.montecarlo import FAMILY_LEVEL, called, holm, smallest_p, tails, two_sided
 from deadtokens.observed import Measured, observe
 from deadtokens.runs import RunFolder, open_run
-from deadtokens.showing import Drawn, Shown
+from deadtokens.showing import Shown
 from deadtokens.tabular import Records, Tabular
 from deadtokens.trial_tables import INTEGER_COLUMNS
 from deadtokens.trials import STATISTICS
@@ -174,7 +174,7 @@ class SigmaComparison(Shown):
 
 
 @dataclass(frozen=True)
-class Comparison(Tabular, Drawn):
+class Comparison(Tabular):
     """A measured cluster beside the trials of a run.
 
     Attributes:

@@ -16,7 +16,7 @@ from deadtokens.deadrows import EVIDENCE, DeadRows
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
 from deadtokens.row_facts import composition as composition
 from deadtokens.row_facts import row_norms
-from deadtokens.showing import Drawn
+from deadtokens.showing import Shown
 from deadtokens.sources import Matrix
 from deadtokens.tabular import Records
 from deadtokens.tokens import LABELS, Labels
@@ -28,7 +28,7 @@ NAMED = ("special", "reserved", "added")
 
 
 @dataclass(frozen=True)
-class Inventory(Drawn):
+class Inventory(Shown):
     """What is known of every row of a matrix.
 
     Attributes:

@@ -19,19 +19,13 @@ views: dict[str, Callable[[], Any]] = {}
 
 
 class Shown:
-    """A result that a notebook shows as the command line prints it."""
+    """A result that a notebook shows as the command line prints it, and that may have a picture."""
 
     __slots__ = ()
 
     def _repr_html_(self) -> str:
         html: str = views["notebook"]().html(self)
         return html
-
-
-class Drawn(Shown):
-    """A result that there is a picture of."""
-
-    __slots__ = ()
 
     def plot(self, axes: Axes | None = None, **choice: Any) -> Axes:
         """Draw it, on new axes where none are given.
@@ -41,7 +35,7 @@ class Drawn(Shown):
             choice: What `deadtokens.figures` lets choose for this kind of result.
 
         Raises:
-            SelectionError: There is nothing in it to draw, or no such choice.
+            SelectionError: There is no picture of it, nothing in it to draw, or no such choice.
         """
         drawn: Axes = views["figures"]().plot(self, axes, **choice)
         return drawn

@@ -19,7 +19,6 @@ from deadtokens.errors import SelectionError
 from deadtokens.extent import NO_EXTENT, Extent
 from deadtokens.geometry import Geometry, touching_distance
 from deadtokens.selection import as_snowball
-from deadtokens.showing import Drawn
 from deadtokens.snowball import Snowball, no_lattice
 from deadtokens.sources import MatrixLike
 from deadtokens.tabular import Tabular
@@ -86,7 +85,7 @@ class Connectivity:
 
 
 @dataclass(frozen=True)
-class Measurement(Tabular, Drawn):
+class Measurement(Tabular):
     """A snowball's statistics.
 
     Attributes:

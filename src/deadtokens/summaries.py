@@ -20,7 +20,7 @@ from deadtokens.elements import ElementTotals, cell_deviations, inactive_deviati
 from deadtokens.kernels.types import Float64Array, Int64Array
 from deadtokens.runs import RunFolder, missing_parts
 from deadtokens.sampling import SamplerName, cell_table
-from deadtokens.showing import Drawn, ShownList
+from deadtokens.showing import Shown, ShownList
 from deadtokens.statistics import COLUMNS
 from deadtokens.tabular import Tabular
 from deadtokens.trial_tables import SUMMARY_COLUMNS, TERM_COLUMNS, OfSigma, Summary, Trials
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SigmaTotals(Drawn):
+class SigmaTotals(Shown):
     """What all trials of one sigma add up to.
 
     Attributes:
@@ -78,7 +78,7 @@ class SigmaTotals(Drawn):
         return np.asarray(self.rows[:, STATISTICS.index(name)])
 
 
-class Totals(ShownList[SigmaTotals], Tabular, Drawn):
+class Totals(ShownList[SigmaTotals], Tabular):
     """What the trials of a sweep add up to, by sigma; as a table, the lines of summary.csv."""
 
     def of_sigmas(self) -> tuple[OfSigma, ...]:

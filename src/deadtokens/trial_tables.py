@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from deadtokens.kernels.types import Float64Array
-from deadtokens.showing import Drawn
 from deadtokens.statistics import COLUMNS
 from deadtokens.tabular import Tabular
 from deadtokens.trials import STATISTICS
@@ -54,7 +53,7 @@ class OfSigma:
 
 
 @dataclass(frozen=True)
-class Trials(Tabular, Drawn):
+class Trials(Tabular):
     """The trials of a run, a line each, as in trials.csv.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deadtokens.errors import SelectionError
 from deadtokens.fit import Fit
 from deadtokens.independence import Independence, sentence
 from deadtokens.marginals import Marginals
@@ -78,7 +79,11 @@ class Verdict(Shown):
 
 
 def judge(
-    fit: Fit, independence: Independence, marginals: Marginals, *, left_out: int = 0
+    fit: Fit,
+    independence: Independence | None = None,
+    marginals: Marginals | None = None,
+    *,
+    left_out: int = 0,
 ) -> Verdict:
     """Put both tests together, at `FAMILY_LEVEL` over all their features (docs/method.md, 15).
 
@@ -88,7 +93,16 @@ def judge(
         marginals: The second.
         left_out: Rows of the cluster that were left out because they do not coincide. There can be
             no answer then: that choice alone makes singletons too few.
+
+    Raises:
+        SelectionError: A test is missing.
     """
+    if independence is None or marginals is None:
+        raise SelectionError(
+            "the answer is that of both tests",
+            where="judge",
+            remedy="dt.judge(fit, dt.independence(rows), dt.marginals(fit))",
+        )
     tested = [("independence", found) for found in independence.features]
     tested += [("marginals", found) for found in marginals.features]
     adjusted = holm([found.p_value for _, found in tested])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from deadtokens.listening import Reached
 from deadtokens.wording import duration, size
 
-SECONDS = 30.0
+SECONDS = 29.0  # looked at every second: no silence lasts longer than half a minute
 
 
 @dataclass(eq=False)
@@ -51,8 +51,9 @@ def _line(going: list[_Going], now: float) -> str:
     The outermost that is counted says most; until some of it is done, the innermost goes with it.
     """
     counted = [one for one in going if one.counts]
-    told = counted[0] if counted else next(one for one in reversed(going) if one.total is None)
-    words = told.words(told.done)
+    stages = [one for one in going if one.total is None]
+    told = counted[0] if counted else (stages or going)[-1]
+    words = told.words(told.done) if counted or stages else "finishing"  # all of it is counted
     if counted and told.done == told.first and counted[-1] is not told:
         words += f" ({counted[-1].words(counted[-1].done)})"
     words += f": {duration(now - told.begun)} so far"
@@ -142,5 +143,5 @@ class Heartbeat:
                 ended.join()  # nothing is said any more once the last thing is over
 
     def _beats(self, ended: threading.Event) -> None:
-        while not ended.wait(self._seconds / 30):  # so that no silence lasts much longer
+        while not ended.wait(self._seconds / 29):
             self.beat()

@@ -142,7 +142,7 @@ def _print(lines: list[Surveyed]) -> None:
         titles = list(COLUMN_TITLES.values())[:width]
         display.sections_table(titles, {"": [line[:width] for line in good]})
         if width == NARROW:
-            display.line("survey.csv, or a wider terminal, has more columns")
+            display.line("a wider terminal has more columns, survey.csv (-o DIR) all of them")
     for line in lines:
         if line.error:
             named = line.error.startswith(line.source)
