@@ -121,6 +121,15 @@ def test_the_outermost_count_says_most(beats: Heartbeat, clock: Clock, said: lis
     ]
 
 
+def test_the_first_few_do_not_tell_the_time(
+    beats: Heartbeat, clock: Clock, said: list[str]
+) -> None:
+    with beats.stage("simulating", 330.0), beats.work("trials", 90) as trials:
+        trials(3)
+        after(beats, clock, 30)
+    assert said == ["3 of 90 trials: 30.0 s so far, about 5 min left"]
+
+
 def test_a_message_is_a_sign_of_life(beats: Heartbeat, clock: Clock, said: list[str]) -> None:
     with beats.stage("thinking"):
         clock.now = 29

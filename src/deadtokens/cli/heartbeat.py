@@ -57,7 +57,10 @@ def _line(going: list[_Going], now: float) -> str:
     if counted and told.done == told.first and counted[-1] is not told:
         words += f" ({counted[-1].words(counted[-1].done)})"
     words += f": {duration(now - told.begun)} so far"
-    known = (one.left(now) for one in (told, *reversed(going[: going.index(told)])))
+    around = going[: going.index(told)][::-1]
+    # The first few may be slower or quicker than the rest: what was expected tells more.
+    few = told.total is not None and 10 * told.done < told.total
+    known = (one.left(now) for one in ((*around, told) if few else (told, *around)))
     left = next((seconds for seconds in known if seconds is not None), None)
     return words if left is None or left < 1 else f"{words}, about {duration(left)} left"
 
