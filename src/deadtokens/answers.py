@@ -31,7 +31,7 @@ def dead_sentence(taken: Inventory, untied: Untied | None) -> str:
         taken: The inventory.
         untied: Both matrices, where they are two.
     """
-    dead, rows = int(taken.dead_rows.rows.sum()), taken.matrix.n_rows
+    dead, rows = taken.dead_rows.count, taken.matrix.n_rows
     what = "rows" if taken.labels is None else "tokens"
     if taken.matrix.default_rows == "all":
         return f"All {rows:,} {what} are dead: the source holds dead ones only."
@@ -51,9 +51,8 @@ def dead_sentence(taken: Inventory, untied: Untied | None) -> str:
 
 
 def _reasons(taken: Inventory) -> str:
-    counts = {
-        name: int((taken.dead_rows.evidence == EVIDENCE.index(name)).sum()) for name in _REASONS
-    }
+    evidence = taken.dead_rows.evidence
+    counts = {name: int((evidence == EVIDENCE.index(name)).sum()) for name in _REASONS}
     held = {name: count for name, count in counts.items() if count}
     if len(held) == 1:
         return _REASONS[next(iter(held))]

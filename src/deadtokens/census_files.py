@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deadtokens.answers import dead_sentence
 from deadtokens.census import NOT_FINITE, Census
@@ -24,7 +23,7 @@ from deadtokens.inventory import (
     token_of,
 )
 from deadtokens.keep import Keep
-from deadtokens.kernels.types import BoolArray, Int64Array
+from deadtokens.kernels.types import BoolArray
 from deadtokens.row_facts import composition, row_norms
 from deadtokens.selection import snowball_of
 from deadtokens.sources import Matrix
@@ -167,7 +166,7 @@ def _write_distances(path: Path, search: ClusterSearch) -> Written:
 
     The first lines are those of a picture of the void; the ranks say how many were left out.
     """
-    order = _by_distance(search)
+    order = search.by_distance()
     near = int(search.rows.sum()) + _RANKS_AROUND
     far = np.geomspace(near + 1, max(order.size, near + 1), _RANKS_THINNED).astype(np.int64) - 1
     ranks = np.unique(np.concatenate([np.arange(min(near, order.size)), far[far < order.size]]))
@@ -176,15 +175,6 @@ def _write_distances(path: Path, search: ClusterSearch) -> Written:
     if search.steps is not None:
         columns["steps"] = search.steps[rows]
     return write_columns(path, columns | {"inside": search.rows[rows].astype(np.int64)})
-
-
-def _by_distance(search: ClusterSearch) -> Int64Array:
-    """The finite rows that are not zero, nearest first, in the measure that decided."""
-    rows = np.flatnonzero(np.isfinite(search.distances) & ~search.zero)
-    keys: list[npt.NDArray[Any]] = [search.distances[rows]]
-    if search.void is not None and search.void.measure == "lattice steps":
-        keys += [] if search.steps is None else [search.steps[rows]]
-    return rows[np.lexsort(keys)]
 
 
 def inventory_facts(
@@ -209,7 +199,7 @@ def inventory_facts(
         "equal_as_stored": _raw_facts(taken.raw),
         "not_finite": found.not_finite.tolist(),
         "zero_rows": int(search.zero.sum()),
-        "n_dead": int(taken.dead_rows.rows.sum()),
+        "n_dead": taken.dead_rows.count,
         "dead_by": taken.dead_rows.how,
         "undecided": search.undecided or None,
         "mostly_dead": taken.mostly_dead,

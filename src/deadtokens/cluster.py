@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deadtokens.census import NOT_FINITE, Census, census
 from deadtokens.kernels.types import BoolArray, Float64Array, Int64Array
@@ -85,6 +87,17 @@ class ClusterSearch(Shown):
     def clustered(self) -> BoolArray:
         """(V,) bool: the rows of both clusters."""
         return self.rows if self.second is None else self.rows | self.second.rows
+
+    @property
+    def far(self) -> npt.NDArray[Any]:
+        """(V,) how far each row is from the centre, in the measure that decided."""
+        stepped = self.void is not None and self.void.measure == "lattice steps"
+        return self.steps if stepped and self.steps is not None else self.distances
+
+    def by_distance(self) -> Int64Array:
+        """The finite rows that are not zero, nearest first, in the measure that decided."""
+        rows = np.flatnonzero(np.isfinite(self.distances) & ~self.zero)
+        return rows[np.lexsort([self.distances[rows], self.far[rows]])]
 
     @property
     def majority(self) -> bool:

@@ -45,6 +45,9 @@ _COLLINEAR = 1e-10
 _DISTANCE_ROUNDING = 1e-9
 
 
+DEVIATING = ("never seen", "rejected", "mild")  # verdicts that are not consistent
+
+
 @dataclass(frozen=True)
 class MetricComparison:
     """A metric of the measured cluster beside that of a sigma's trials: a line of comparison.csv.
@@ -169,7 +172,7 @@ class SigmaComparison(Shown):
 
     def deviating(self) -> list[MetricComparison]:
         """Metrics that are not consistent, the most deviating first."""
-        found = [m for m in self.metrics if m.verdict in ("never seen", "rejected", "mild")]
+        found = [m for m in self.metrics if m.verdict in DEVIATING]
         return sorted(found, key=lambda m: -math.inf if m.z_score is None else -abs(m.z_score))
 
 
@@ -246,7 +249,7 @@ def compare(run: RunFolder | str | Path, measured: Measured) -> Comparison:
     sigmas: list[float] = folder.specification["sigmas"]
     _check_trials(folder, sigmas)
     found = tuple(
-        compare_trials(sigma, _trials(folder, i), observed, foreign=observation.bare)
+        compare_trials(sigma, folder.rows(i), observed, foreign=observation.bare)
         for i, sigma in enumerate(sigmas)
     )
     return Comparison(folder.path, observation.where, found, tuple(notes))
@@ -289,10 +292,6 @@ def _check_trials(run: RunFolder, sigmas: Sequence[float]) -> None:
         where=run.path,
         remedy=f"finish the sweep: {run.command(max(held) or 1000)}",
     )
-
-
-def _trials(run: RunFolder, index: int) -> Float64Array:
-    return np.concatenate([run.read(part).rows for part in run.leading(index)])
 
 
 def _with_ties(trials: Float64Array, observed: Float64Array, *, foreign: bool) -> Float64Array:

@@ -59,6 +59,11 @@ class DeadRows:
     near: tuple[Near, ...] = ()
 
     @property
+    def count(self) -> int:
+        """How many they are."""
+        return int(self.rows.sum())
+
+    @property
     def words(self) -> list[str]:
         """Sentences about rows that are dead by other evidence than the cluster's void."""
         return [near.words for near in self.near] + [made.words for made in self.copies]

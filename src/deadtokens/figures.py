@@ -86,24 +86,18 @@ def void(found: Inventory | ClusterSearch, axes: Axes | None = None) -> Axes:
         raise SelectionError(
             "no distances: no centre was found", where="void", remedy=search.reason or None
         )
-    held = search.distances
-    if gap.measure == "lattice steps" and search.steps is not None:
-        held = np.where(search.steps < 0, np.nan, search.steps)
-    rows = np.flatnonzero(np.isfinite(held) & ~search.zero)
-    order = rows[np.argsort(held[rows], kind="stable")]
-    place = np.arange(1, order.size + 1)
+    order = search.by_distance()
+    far, place = search.far[order], np.arange(1, order.size + 1)
     with mpl.rc_context(STYLE):
         axes = _axes(axes)
         for side, colour, label in ((False, GREY, "other rows"), (True, BLUE, "the cluster")):
             of_side = search.rows[order] == side
             if of_side.any():
-                axes.plot(
-                    place[of_side], held[order][of_side], ".", ms=4, color=colour, label=label
-                )
+                axes.plot(place[of_side], far[of_side], ".", ms=4, color=colour, label=label)
         if gap.convincing:
             axes.axhspan(gap.inside, gap.outside, color=ORANGE, alpha=0.15, lw=0, label="gap")
         axes.set(xscale="log", xlabel="rows, nearest first", ylabel=_MEASURES[gap.measure])
-        positive = held[order][held[order] > 0]
+        positive = far[far > 0]
         if positive.size < order.size:  # rows that are the centre itself
             axes.set_yscale("symlog", linthresh=float(positive.min()) if positive.size else 1.0)
             axes.set_ylim(0, None)

@@ -62,9 +62,7 @@ class Inventory(Shown):
     @property
     def mostly_dead(self) -> bool:
         """Whether more than half of all rows are dead, of a source that has others."""
-        return 2 * int(self.dead_rows.rows.sum()) > self.matrix.n_rows and not bool(
-            self.dead_rows.rows.all()
-        )
+        return self.matrix.n_rows < 2 * self.dead_rows.count < 2 * self.matrix.n_rows
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -72,7 +70,7 @@ class Inventory(Shown):
         return self.matrix.warnings + (self.labels.warnings if self.labels else ())
 
     def __repr__(self) -> str:
-        return f"<Inventory of {self.matrix!r}: {int(self.dead_rows.rows.sum()):,} dead rows>"
+        return f"<Inventory of {self.matrix!r}: {self.dead_rows.count:,} dead rows>"
 
 
 @dataclass(frozen=True)

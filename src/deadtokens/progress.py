@@ -21,7 +21,7 @@ from typing import Any
 from deadtokens.cli.transferring import SHORT_SECONDS, terminal_listener
 from deadtokens.errors import plain
 from deadtokens.listening import Listener, Reached, listen, listener
-from deadtokens.wording import duration, size
+from deadtokens.wording import counted, duration, transferred
 
 _KEPT = 20  # lines of what has ended, while something goes on
 _REDRAWN_SECONDS = 0.2  # at most five times a second: every drawing is sent to the browser
@@ -142,18 +142,14 @@ class Board:
     @contextlib.contextmanager
     def work(self, what: str, total: int) -> Iterator[Reached]:
         """A bar for as long as the work lasts."""
-        row = _Row("", total, lambda done, of: f"{done:,} of {of or 0:,} {what}")
+        row = _Row("", total, lambda done, of: counted(done, of or 0, what))
         with self._going_on(row) as reached:
             yield reached
 
     @contextlib.contextmanager
     def transfer(self, label: str, total: int | None, done: int) -> Iterator[Reached]:
         """A bar for as long as the transfer lasts."""
-
-        def words(done: int, of: int | None) -> str:
-            return size(done) + (f" of {size(of)}" if of is not None else "")
-
-        with self._going_on(_Row(label, total, words, done=done, first=done)) as reached:
+        with self._going_on(_Row(label, total, transferred, done=done, first=done)) as reached:
             yield reached
 
     @contextlib.contextmanager

@@ -275,6 +275,14 @@ class RunFolder(Shown):
         """
         return read_part(digest(self.specification), part)
 
+    def rows(self, sigma_index: int) -> Float64Array:
+        """(trials, 20): the statistics of a sigma's trials up to the first gap, at least one.
+
+        Raises:
+            SourceError: A part is damaged.
+        """
+        return np.concatenate([self.read(part).rows for part in self.leading(sigma_index)])
+
     def trials(self) -> Trials:
         """All trials as a table, a line each; of every sigma those up to the first gap.
 
@@ -282,11 +290,11 @@ class RunFolder(Shown):
             SourceError: A part is damaged, or there are no trials yet.
         """
         s = self.specification
-        found = []
-        for index, sigma in enumerate(s["sigmas"]):
-            if parts := self.leading(index):
-                rows = np.concatenate([self.read(part).rows for part in parts])
-                found.append(OfSigma(sigma, rows))
+        found = [
+            OfSigma(sigma, self.rows(index))
+            for index, sigma in enumerate(s["sigmas"])
+            if self.leading(index)
+        ]
         if not found:
             raise missing_parts(self)
         return Trials(tuple(found), s["epsilon"], s["touching"], s["format"])

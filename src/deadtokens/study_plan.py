@@ -86,7 +86,8 @@ def outlook(
     """What is to be simulated, and in what time, by trials that are timed."""
     if not lacking:
         return f"simulating nothing: all {sum(counts):,} clusters are there", None
-    threads = min(workers or os.cpu_count() or 1, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    threads = min(workers or cores, cores)
     seconds = estimate(planned, counts).seconds * lacking / sum(counts) / threads
     there = sum(counts) - lacking
     more = f" more ({there:,} are there)" if there else ""

@@ -185,7 +185,7 @@ def _line(source: str, taken: Inventory, untied: Untied | None) -> Surveyed:
         populations=tuple(found.group_population[:_GROUPS_LISTED].tolist()),
         cluster=int(taken.search.rows.sum()) or None,
         dead=_dead(taken),
-        dead_input=int(untied.read.dead_rows.rows.sum()) if untied else None,
+        dead_input=untied.read.dead_rows.count if untied else None,
         dead_named=sum(token.untrained for token in named) if labels else None,
         named=len(named) if labels else None,
         unreachable=labels.unreachable if labels else None,
@@ -202,7 +202,7 @@ def _line(source: str, taken: Inventory, untied: Untied | None) -> Surveyed:
 
 def _dead(taken: Inventory) -> int | None:
     """The dead rows; None where it is undecided whether there are any."""
-    count = int(taken.dead_rows.rows.sum())
+    count = taken.dead_rows.count
     return None if taken.search.undecided and not count else count
 
 

@@ -19,3 +19,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, hours = seconds / 60, seconds / 3600
     return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
+
+
+def counted(done: int, total: int, what: str) -> str:
+    """So many of so many things."""
+    return f"{done:,} of {total:,} {what}"
+
+
+def transferred(done: int, total: int | None) -> str:
+    """So many bytes of so many, where that is known."""
+    return size(done) + (f" of {size(total)}" if total is not None else "")

@@ -83,9 +83,8 @@ def _answer_lines(taken: Inventory, both: Both, named: Sequence[NamedToken]) -> 
         )
     if taken.dead_rows.rows.any():
         advice(f"Next: deadtokens census {source} -o DIR writes masks and a page to read.")
-    if (
-        taken.dead_rows.rows.sum() > 1 and not taken.matrix.quantised
-    ):  # of these there are no studies
+    # Of quantised numbers there are no studies.
+    if taken.dead_rows.count > 1 and not taken.matrix.quantised:
         advice(f"      deadtokens study {source} -o DIR asks how they came to lie as they do.")
 
 
@@ -116,7 +115,7 @@ def dead_lines(taken: Inventory) -> None:
 
 def dead_count(taken: Inventory) -> str:
     """The dead rows in words."""
-    count, undecided = int(taken.dead_rows.rows.sum()), taken.search.undecided
+    count, undecided = taken.dead_rows.count, taken.search.undecided
     if undecided:
         least = f"at least {count:,} rows, and whether others are is " if count else ""
         return f"{least}undecided: {undecided}"

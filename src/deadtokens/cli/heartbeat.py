@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from deadtokens.listening import Reached
-from deadtokens.wording import duration, size
+from deadtokens.wording import counted, duration, transferred
 
 SECONDS = 29.0  # looked at every second: no silence lasts longer than half a minute
 
@@ -50,12 +50,12 @@ def _line(going: list[_Going], now: float) -> str:
 
     The outermost that is counted says most; until some of it is done, the innermost goes with it.
     """
-    counted = [one for one in going if one.counts]
+    counting = [one for one in going if one.counts]
     stages = [one for one in going if one.total is None]
-    told = counted[0] if counted else (stages or going)[-1]
-    words = told.words(told.done) if counted or stages else "finishing"  # all of it is counted
-    if counted and told.done == told.first and counted[-1] is not told:
-        words += f" ({counted[-1].words(counted[-1].done)})"
+    told = counting[0] if counting else (stages or going)[-1]
+    words = told.words(told.done) if counting or stages else "finishing"  # all of it is counted
+    if counting and told.done == told.first and counting[-1] is not told:
+        words += f" ({counting[-1].words(counting[-1].done)})"
     words += f": {duration(now - told.begun)} so far"
     around = going[: going.index(told)][::-1]
     # The first few may be slower or quicker than the rest: what was expected tells more.
@@ -101,15 +101,14 @@ class Heartbeat:
     @contextlib.contextmanager
     def work(self, what: str, total: int) -> Iterator[Reached]:
         """Something that is counted; yields what moves it."""
-        going = _Going(lambda done: f"{done:,} of {total:,} {what}", total, 0, self._clock())
+        going = _Going(lambda done: counted(done, total, what), total, 0, self._clock())
         with self._on(going):
             yield lambda done: setattr(going, "done", done)
 
     @contextlib.contextmanager
     def transfer(self, label: str, total: int | None, done: int) -> Iterator[Reached]:
         """Bytes that come; yields what moves them."""
-        of = f" of {size(total)}" if total is not None else ""
-        going = _Going(lambda n: f"{label}: {size(n)}{of}", total, done, self._clock())
+        going = _Going(lambda n: f"{label}: {transferred(n, total)}", total, done, self._clock())
         with self._on(going):
             yield lambda reached: setattr(going, "done", reached)
 

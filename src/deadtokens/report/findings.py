@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deadtokens.compare import separation
+from deadtokens.compare import DEVIATING, separation
 from deadtokens.kernels.types import Int64Array
 from deadtokens.report.census_findings import CensusFindings
 from deadtokens.specification import Sweep
@@ -155,9 +155,8 @@ class Findings:
         joint = [line for line in self.compared if line.metric == JOINT]
 
         def deviation(line: Compared) -> tuple[float, int]:
-            off = [one for one in self.compared_at(line.sigma)
-                   if one.verdict in ("never seen", "rejected", "mild")]  # fmt: skip
-            return separation(line.observed or 0.0, line.trials), len(off)
+            off = sum(one.verdict in DEVIATING for one in self.compared_at(line.sigma))
+            return separation(line.observed or 0.0, line.trials), off
 
         return min(joint, key=deviation).sigma if joint else 0.0
 

@@ -81,7 +81,7 @@ def _models(lines: Sequence[Surveyed], links: Mapping[str, str]) -> Table:
                 _sorted_by(line, name),
                 link=links.get(line.source, "") if name == "source" else "",
             )
-            for name, text in zip(columns, cells(line, names[line.source]), strict=False)
+            for name, text in zip(columns, cells(line, names[line.source])[:OF_A_PAGE], strict=True)
         )
         for line in lines
     )
